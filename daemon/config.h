@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config: /etc/lkm/lkmd.conf and its drop-ins, as one immutable, counted object. Shared by lkmd (all of it) and lkm-kms
+ * (only [kms] and [kek …]). User and group names are resolved while reading, never later. A reload builds a second
+ * object and swaps it in when it is good. Must not know of sockets or keys.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/cleanup.h"
+#include "common/log.h"
+#include "proto/frame.h"
+
+/** One element of an `allow` or `admin` list. `text` is as written, for `lkmctl explain`. */
+struct policy_rule {
+        enum policy_rule_kind { POLICY_RULE_USER, POLICY_RULE_GROUP } kind; /* user:/uid: and group:/gid: */
+        uint32_t id;
+        char *text;
+};
+
+struct policy_rules {
+        size_t n;
+        struct policy_rule *rule;
+};
+
+/** [kek NAME] */
+struct config_kek {
+        char *name;
+        char *kms_type;       /* "local"; lkm-kms's provider table knows the rest */
+        char *kek_file;       /* or NULL */
+        char *kek_credential; /* name under $CREDENTIALS_DIRECTORY, or NULL */
+};
+
+/** [scope NAME] */
+struct config_scope {
+        char *name;
+        size_t n_keks;
+        const struct config_kek **keks; /* in the order to try; the first one wraps first */
+        struct pairs encryption_context; /* the user's pairs, sorted; borrowed from context_text */
+        char *context_text;
+        bool rotation_enabled;
+        unsigned rotation_period_days;
+        uint64_t cache_ttl_usec, stale_grace_usec, cache_max_age_usec;
+        struct policy_rules allow;
+};
+
+struct config {
+        unsigned n_refs;
+        /* [lkmd] */
+        char *socket;
+        unsigned socket_mode;
+        char *kms_socket;
+        char *audit_file;
+        unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
+        unsigned max_connections;
+        uint64_t kms_timeout_usec;
+        enum log_level log_level;
+        struct policy_rules admin;
+        /* [kms] */
+        uint64_t idle_exit_usec; /* USEC_INFINITY = never */
+        size_t n_keks;
+        struct config_kek *keks;
+        size_t n_scopes;
+        struct config_scope *scopes;
+};
+
+/** Why a configuration was refused: "FILE:LINE: text", ready to print; one line. */
+struct config_error {
+        char text[1024];
+};
+
+/** config_read() - read @path and @path.d/ *.conf in byte order of their names; a later file wins over an earlier one, a
+ *  key given twice in one file is an error. Return: 0, -EINVAL with *ret_error filled, -ENOMEM, or -errno with *ret_error filled. */
+int config_read(struct config **ret_config, const char *path, struct config_error *ret_error);
+struct config *config_ref(struct config *c);
+struct config *config_unref(struct config *c);
+DEFINE_CLEANUP(struct config *, config_unref)
+
+/** config_scope_find(), config_kek_find() - by name, or NULL. */
+const struct config_scope *config_scope_find(const struct config *c, struct bytes name);
+const struct config_kek *config_kek_find(const struct config *c, struct bytes name);
+
+/** config_option_next() - iterate the option table, for --help, man-page tests and completions; @i from 0.
+ *  Return: false past the end. */
+bool config_option_next(size_t i, const char **ret_section, const char **ret_key, const char **ret_default);

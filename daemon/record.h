@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * record: the content of a .key file: parse, verify, build, format. Pure but for entropy; speaks no KMS. A parsed
+ * record is a claim until record_verify() has proved it with the unwrapped key.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/cleanup.h"
+#include "common/secret.h"
+#include "proto/frame.h"
+
+enum { RECORD_VERSIONS_MAX = 64, RECORD_WRAPS_MAX = 8 };
+
+enum record_state { RECORD_STATE_PENDING, RECORD_STATE_CURRENT, RECORD_STATE_RETIRED, RECORD_STATE_DESTROYED };
+
+struct record_wrap {
+        char *kek_id;
+        uint8_t *wrapped;
+        size_t n_wrapped;
+};
+
+struct record_version {
+        uint32_t number;
+        enum record_state state;
+        uint64_t created_at_usec; /* wall */
+        size_t n_wraps;
+        struct record_wrap wraps[RECORD_WRAPS_MAX];
+};
+
+struct record_cipher {
+        char library[33];
+        uint8_t compatibility; /* 0 = unknown */
+        uint32_t page_size;    /* 0 = unknown */
+};
+
+struct record {
+        unsigned n_refs;
+        unsigned format; /* 1 or 2 */
+        uint8_t database_id[UUID_SIZE]; /* zero in format 1 */
+        char scope[SCOPE_NAME_MAX + 1]; /* "" in format 1 */
+        struct record_cipher cipher;
+        uint64_t created_at_usec, rotated_at_usec; /* wall; rotated_at 0 = never */
+        struct pairs encryption_context; /* the user's pairs, sorted */
+        struct bytes context_storage;    /* owns what encryption_context borrows (implementation's) */
+        size_t n_versions;
+        struct record_version *versions; /* ascending numbers; exactly one current */
+        uint8_t mac[32];                 /* zero in format 1 */
+        void *json;                      /* json_t of the parsed document, kept for record_verify() */
+};
+
+/** Named outcomes. */
+enum {
+        RECORD_E_DAMAGED = 1, /* not a record, a member missing, of wrong type, unknown, doubled, or the mirrors disagree */
+        RECORD_E_NEWER,       /* format above 2 */
+        RECORD_E_MAC,         /* record_verify(): edited since its current key wrote it */
+};
+
+/** record_parse() - Return: 0, RECORD_E_DAMAGED, RECORD_E_NEWER, -ENOMEM. @ret_why: static text naming the member that is
+ *  wrong, for the sentence to the user; set on RECORD_E_DAMAGED. */
+int record_parse(struct record **ret_record, struct bytes text, const char **ret_why);
+struct record *record_ref(struct record *r);
+struct record *record_unref(struct record *r);
+DEFINE_CLEANUP(struct record *, record_unref)
+
+const struct record_version *record_current(const struct record *r);
+/** record_version_find() - NULL when there is none of that number. 0 means the current one. */
+const struct record_version *record_version_find(const struct record *r, uint32_t number);
+
+/** record_context() - the encryption context of one version's wraps: the user's pairs plus, for format 2, lkm:scope,
+ *  lkm:database, lkm:version; sorted. Borrows from @r and @storage. */
+struct record_context_storage { char database[UUID_TEXT_LENGTH + 1]; char version[11]; };
+void record_context(struct pairs *ret_pairs, struct record_context_storage *storage, const struct record *r, uint32_t version);
+
+/** record_verify() - HMAC-SHA-256 over the canonical JSON under HKDF(current DEK). Format 1 has no mac: RECORD_E_MAC.
+ *  Return: 0, RECORD_E_MAC, -ENOMEM, -EIO when OpenSSL failed. */
+int record_verify(const struct record *r, struct secret *current_key);
+
+/** What record_new() builds from. Everything is borrowed. */
+struct record_template {
+        const uint8_t *database_id;
+        const char *scope;
+        struct record_cipher cipher;
+        const struct pairs *encryption_context; /* the user's pairs */
+        uint64_t created_at_usec;
+        uint64_t rotated_at_usec; /* 0 = never */
+        uint32_t version;
+        size_t n_wraps;
+        const struct record_wrap *wraps;
+};
+/** record_new_text() - a whole format 2 record with one current version, signed by @key; pretty-printed JSON with a
+ *  final newline. @ret_text: heap, NUL-terminated. Return: 0, -EMSGSIZE over RECORD_MAX, -ENOMEM, -EIO. */
+int record_new_text(char **ret_text, size_t *ret_n, const struct record_template *t, struct secret *key);
