@@ -12,5 +12,5 @@
 #include <strings.h>
 #include <time.h>
 
-#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets memcmp bcmp atoi atol atoll strtok alloca
+#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets memcmp bcmp atoi atol atoll strtok
 #pragma GCC poison gmtime localtime ctime asctime mktemp tmpnam tempnam

@@ -13,6 +13,8 @@
 
 uint64_t clock_boottime_usec(void);
 uint64_t clock_wall_usec(void);
+/** clock_monotonic_usec() - CLOCK_MONOTONIC, only for the MONOTONIC_USEC= of sd_notify(3). */
+uint64_t clock_monotonic_usec(void);
 /** clock_add() - a + b, saturating at USEC_INFINITY. */
 uint64_t clock_add(uint64_t a, uint64_t b);
 

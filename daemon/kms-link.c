@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/kms-link.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "common/clock.h"
+#include "proto/stream.h"
+
+enum { ATTEMPTS_MAX = 3, OUT_MAX = 1024 * 1024 };
+
+struct kms_link {
+        struct event_base *base;
+        char *path;
+        int fd;
+        struct stream *stream;
+        struct event *readable, *writable, *kick;
+        struct list calls; /* sent ones and waiting ones, in order of arrival */
+        size_t n_sent;
+        uint32_t next_id;
+        char last_error[256];
+        struct kms_link_counters counters;
+};
+
+static void link_kick(evutil_socket_t fd, short what, void *userdata);
+
+int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char *path)
+{
+        struct kms_link *l = calloc(1, sizeof(*l));
+
+        if (!l)
+                return -ENOMEM;
+        l->base = base;
+        l->fd = -1;
+        l->next_id = 1;
+        list_init(&l->calls);
+        l->path = strdup(path);
+        l->kick = evtimer_new(base, link_kick, l);
+        if (!l->path || !l->kick) {
+                kms_link_free(l);
+                return -ENOMEM;
+        }
+        *ret_link = l;
+        return 0;
+}
+
+static void link_disconnect(struct kms_link *l)
+{
+        if (l->readable)
+                event_free(TAKE_PTR(l->readable));
+        if (l->writable)
+                event_free(TAKE_PTR(l->writable));
+        l->stream = stream_free(l->stream);
+        if (l->fd >= 0)
+                close(TAKE_FD(l->fd));
+}
+
+struct kms_link *kms_link_free(struct kms_link *l)
+{
+        if (!l)
+                return NULL;
+        link_disconnect(l);
+        if (l->kick)
+                event_free(l->kick);
+        free(l->path);
+        free(l);
+        return NULL;
+}
+
+static void link_note(struct kms_link *l, const char *what, int error)
+{
+        snprintf(l->last_error, sizeof(l->last_error), "%s %s: %s", what, l->path, strerror(error));
+}
+
+/* Let the loop call link_kick(): nothing ends or is sent from inside its own beginning. */
+static void link_wake(struct kms_link *l)
+{
+        static const struct timeval now = { 0, 0 };
+
+        event_add(l->kick, &now);
+}
+
+static void call_end(struct kms_call *call, unsigned error, const union message *reply, const char *sentence)
+{
+        struct kms_link *l = call->owner;
+
+        list_unlink(&call->link);
+        if (call->sent)
+                l->n_sent--;
+        event_free(TAKE_PTR(call->timer));
+        if (error)
+                l->counters.failures++;
+        call->done(call, error, reply, sentence);
+}
+
+/* The connection is gone: what was under way is asked again on the next one, a few times. */
+static void link_lost(struct kms_link *l, const char *what, int error)
+{
+        struct list *node, *following, over = LIST_INIT(over);
+
+        link_note(l, what, error);
+        link_disconnect(l);
+        l->n_sent = 0;
+        list_for_each_safe(node, following, &l->calls) {
+                struct kms_call *call = list_entry(node, struct kms_call, link);
+                bool was_sent = call->sent;
+
+                call->sent = false;
+                if (was_sent && call->attempts >= ATTEMPTS_MAX) {
+                        list_unlink(node);
+                        list_append(&over, node);
+                }
+        }
+        while (!list_is_empty(&over))
+                call_end(list_entry(over.next, struct kms_call, link), PROTO_ERROR_KMS_UNREACHABLE, NULL, l->last_error);
+        if (!list_is_empty(&l->calls))
+                link_wake(l);
+}
+
+static void call_timeout(evutil_socket_t fd, short what, void *userdata)
+{
+        struct kms_call *call = userdata;
+
+        call_end(call, PROTO_ERROR_KMS_UNREACHABLE, NULL, "the KMS worker did not answer in time");
+}
+
+static void link_answer(struct kms_link *l, uint32_t request_id, const union message *reply)
+{
+        struct list *node, *following;
+
+        if (reply->number == MESSAGE_WELCOME)
+                return;
+        list_for_each_safe(node, following, &l->calls) {
+                struct kms_call *call = list_entry(node, struct kms_call, link);
+                _cleanup_(freep) char *sentence = NULL;
+
+                if (!call->sent || call->request_id != request_id)
+                        continue;
+                if (reply->number != MESSAGE_ERROR) {
+                        call_end(call, 0, reply, "");
+                        return;
+                }
+                sentence = bytes_to_string(reply->error.sentence);
+                snprintf(l->last_error, sizeof(l->last_error), "%s", sentence ? sentence : "");
+                call_end(call, reply->error.code, NULL, sentence ? sentence : "");
+                return;
+        }
+}
+
+/* Return: 0, or a sentence number for link_lost(): -errno. */
+static int link_read(struct kms_link *l)
+{
+        int r = stream_receive(l->stream, MSG_DONTWAIT);
+
+        if (r == STREAM_E_AGAIN)
+                return 0;
+        if (r)
+                return r == STREAM_E_CLOSED ? -ECONNRESET : r < 0 ? r : -EPROTO;
+        while (l->stream) {
+                struct frame_header header;
+                union message reply;
+                const uint8_t *data;
+                size_t n;
+
+                r = stream_next(l->stream, &header, &data, &n);
+                if (r == STREAM_E_AGAIN)
+                        return 0;
+                if (r == 0)
+                        r = message_unpack(&reply, data, n);
+                if (r)
+                        return r < 0 ? r : -EPROTO;
+                link_answer(l, header.request_id, &reply);
+                message_deinit(&reply);
+        }
+        return 0;
+}
+
+static int link_write(struct kms_link *l)
+{
+        int r = stream_flush(l->stream, MSG_DONTWAIT);
+
+        if (r == STREAM_E_AGAIN)
+                return event_add(l->writable, NULL) < 0 ? -ENOMEM : 0;
+        return r;
+}
+
+static void link_readable(evutil_socket_t fd, short what, void *userdata)
+{
+        struct kms_link *l = userdata;
+        int r = link_read(l);
+
+        if (r < 0)
+                link_lost(l, "lost the connection to", -r);
+        else if (!list_is_empty(&l->calls))
+                link_wake(l);
+        secret_wipe_stack();
+}
+
+static void link_writable(evutil_socket_t fd, short what, void *userdata)
+{
+        struct kms_link *l = userdata;
+        int r = link_write(l);
+
+        if (r < 0)
+                link_lost(l, "lost the connection to", -r);
+}
+
+static int link_connect(struct kms_link *l)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        union message hello = { .hello = { .number_ = MESSAGE_HELLO,
+                                           .version_min = PROTOCOL_VERSION_MIN,
+                                           .version_max = PROTOCOL_VERSION_MAX,
+                                           .software = BYTES_LITERAL("lkmd " LKM_VERSION) } };
+        int r;
+
+        if (l->stream)
+                return 0;
+        if (strlen(l->path) >= sizeof(address.sun_path))
+                return -ENAMETOOLONG;
+        memcpy(address.sun_path, l->path, strlen(l->path) + 1);
+        l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (l->fd < 0)
+                return -errno;
+        if (connect(l->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+                return -errno;
+        r = stream_new(&l->stream, l->fd, OUT_MAX);
+        if (r < 0)
+                return r;
+        l->readable = event_new(l->base, l->fd, EV_READ | EV_PERSIST, link_readable, l);
+        l->writable = event_new(l->base, l->fd, EV_WRITE, link_writable, l);
+        if (!l->readable || !l->writable || event_add(l->readable, NULL) < 0)
+                return -ENOMEM;
+        return stream_queue(l->stream, &hello, 0);
+}
+
+static int link_send(struct kms_link *l, struct kms_call *call)
+{
+        union message message;
+        int r;
+
+        call->fill(call, &message);
+        call->request_id = l->next_id++;
+        r = stream_queue(l->stream, &message, call->request_id);
+        if (r < 0)
+                return r;
+        call->sent = true;
+        call->attempts++;
+        l->n_sent++;
+        l->counters.requests++;
+        return 0;
+}
+
+/* Everything that waits fails: there is nobody to ask. */
+static void link_fail_all(struct kms_link *l)
+{
+        while (!list_is_empty(&l->calls))
+                call_end(list_entry(l->calls.next, struct kms_call, link), PROTO_ERROR_KMS_UNREACHABLE, NULL, l->last_error);
+}
+
+static void link_kick(evutil_socket_t fd, short what, void *userdata)
+{
+        struct kms_link *l = userdata;
+        struct list *node, *following;
+        int r = link_connect(l);
+
+        if (r < 0) {
+                link_note(l, "cannot connect to the KMS worker at", -r);
+                link_disconnect(l);
+                l->n_sent = 0;
+                link_fail_all(l);
+                return;
+        }
+        list_for_each_safe(node, following, &l->calls) {
+                struct kms_call *call = list_entry(node, struct kms_call, link);
+
+                if (call->sent)
+                        continue;
+                if (l->n_sent >= IN_FLIGHT_MAX)
+                        break;
+                r = link_send(l, call);
+                if (r == -ENOBUFS)
+                        break;
+                if (r < 0)
+                        call_end(call, PROTO_ERROR_KMS_MISCONFIGURED, NULL, "the request does not fit the protocol's limits");
+        }
+        r = link_write(l);
+        if (r < 0)
+                link_lost(l, "lost the connection to", -r);
+}
+
+int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_usec)
+{
+        struct timeval timeout = { .tv_sec = (time_t)(timeout_usec / USEC_PER_SEC),
+                                   .tv_usec = (suseconds_t)(timeout_usec % USEC_PER_SEC) };
+
+        call->timer = evtimer_new(l->base, call_timeout, call);
+        if (!call->timer || event_add(call->timer, &timeout) < 0) {
+                if (call->timer)
+                        event_free(TAKE_PTR(call->timer));
+                return -ENOMEM;
+        }
+        call->owner = l;
+        call->attempts = 0;
+        call->sent = false;
+        list_init(&call->link);
+        list_append(&l->calls, &call->link);
+        link_wake(l);
+        return 0;
+}
+
+bool kms_link_is_connected(const struct kms_link *l)
+{
+        return l->stream;
+}
+
+const char *kms_link_last_error(const struct kms_link *l)
+{
+        return l->last_error;
+}
+
+const struct kms_link_counters *kms_link_counters(const struct kms_link *l)
+{
+        return &l->counters;
+}

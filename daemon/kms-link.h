@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kms-link: lkmd's one connection to the KMS worker. Connects when there is something to ask, keeps at most
+ * IN_FLIGHT_MAX calls unanswered and the rest in order, repeats a call on a new connection when the worker went away
+ * under it, and ends every call by its deadline. Knows messages, not records or policy.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+
+#include "common/list.h"
+#include "proto/frame.h"
+
+struct kms_link;
+
+/** One call. Embedded by its owner; all fields but @fill, @done and @userdata belong to kms-link.c. */
+struct kms_call {
+        /* Write the request to *ret_message; asked again for each attempt. It borrows from the owner. */
+        void (*fill)(struct kms_call *call, union message *ret_message);
+        /* The end: @error is 0 and @reply the answer, or a PROTO_ERROR_KMS_* number and @reply NULL. @sentence is for
+         * people, "" when there is none. The owner may free the call. */
+        void (*done)(struct kms_call *call, unsigned error, const union message *reply, const char *sentence);
+        void *userdata;
+        struct list link;
+        struct event *timer;
+        struct kms_link *owner;
+        uint32_t request_id;
+        unsigned attempts;
+        bool sent;
+};
+
+struct kms_link_counters {
+        uint64_t requests, failures;
+};
+
+/** kms_link_new() - @path is copied; nothing is connected yet. Return: 0 or -ENOMEM. */
+int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char *path);
+struct kms_link *kms_link_free(struct kms_link *l);
+
+/** kms_link_call() - begin @call; it ends within @timeout_usec, never inside this function. Return: 0 or -ENOMEM. */
+int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_usec);
+
+bool kms_link_is_connected(const struct kms_link *l);
+const char *kms_link_last_error(const struct kms_link *l);
+const struct kms_link_counters *kms_link_counters(const struct kms_link *l);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lkmd: the state of the daemon, passed to everything; there are no globals. Made and freed by main-lkmd.c.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <event2/event.h>
+#include <openssl/evp.h>
+
+#include "common/list.h"
+#include "daemon/audit.h"
+#include "daemon/cache.h"
+#include "daemon/config.h"
+#include "daemon/kms-link.h"
+#include "daemon/policy.h"
+
+struct stream;
+
+/** The stages of a request's way, in order; request.c's tables are made of them. */
+enum stage_name {
+        STAGE_DECODE,
+        STAGE_AUTHORIZE,
+        STAGE_CACHE,
+        STAGE_UNWRAP,
+        STAGE_VERIFY,
+        STAGE_STORE,
+        STAGE_AUDIT,
+        STAGE_REPLY,
+        STAGE_COUNT,
+};
+const char *stage_text(enum stage_name stage);
+
+struct lkmd {
+        struct event_base *base;
+        struct config *config;
+        char *config_path;
+        struct cache *cache;
+        struct audit *audit;
+        int audit_error; /* last -errno of a failed write, 0 when the last one worked */
+        struct kms_link *kms;
+        struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
+        struct event *signals[5];
+        int listen_fd, expiry_fd;
+        uint64_t armed_usec; /* what expiry_fd is set to */
+        bool bound_socket;   /* we made the socket's path and remove it */
+        bool locked, draining, reload_failed;
+        struct list connections, flights;
+        size_t n_connections, n_flights;
+        uint64_t next_connection, started_usec;
+        uint64_t stages[STAGE_COUNT]; /* requests that entered each */
+        EVP_MD_CTX *sha256;           /* reused for the digests of records */
+};
+
+/** lkmd_audit() - audit_write(), remembering the outcome for the status. Return: 0 or -errno. */
+int lkmd_audit(struct lkmd *d, const struct audit_event *event);
+/** lkmd_expire() - wipe what is past its deadline at @now and arm the timer for the next. */
+void lkmd_expire(struct lkmd *d, uint64_t now);
+/** lkmd_wipe_all() - wipe every cached key, then say why in the audit log. */
+void lkmd_wipe_all(struct lkmd *d, const char *why);
+/** lkmd_stop_if_drained() - end the loop when draining and nothing is under way. */
+void lkmd_stop_if_drained(struct lkmd *d);
+
+/** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
+void connection_accept(evutil_socket_t fd, short what, void *userdata);
+/** connection_sum_up() - write the audit lines of repeated releases since the last call. */
+void connection_sum_up(struct lkmd *d);
+/** connection_close_all() - at the end. */
+void connection_close_all(struct lkmd *d);

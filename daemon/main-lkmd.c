@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lkmd: start, signals, timers, end. What it does with a request is in request.c. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <systemd/sd-daemon.h>
+
+#include "common/clock.h"
+#include "common/harden.h"
+#include "common/log.h"
+#include "daemon/listen.h"
+#include "daemon/lkmd.h"
+
+enum {
+        ARENA_SPARE_KEYS = 1024, /* in flight, beside the cached ones */
+        ARENA_FRAMES = 160,
+        DRAIN_SECONDS = 5,
+};
+
+int lkmd_audit(struct lkmd *d, const struct audit_event *event)
+{
+        int r = audit_write(d->audit, event);
+
+        if (r < 0 && d->audit_error == 0)
+                log_error("cannot write the audit log %s: %s. No key is released until it can be written", d->config->audit_file,
+                          strerror(-r));
+        if (r == 0 && d->audit_error != 0)
+                log_notice("the audit log %s can be written again", d->config->audit_file);
+        d->audit_error = r;
+        return r;
+}
+
+static void on_evicted(void *userdata, const struct cache_entry *entry, enum cache_reason reason)
+{
+        struct lkmd *d = userdata;
+        struct audit_event event = { .event = "evict", .scope = entry->scope, .database_id = entry->database_id,
+                                     .version = entry->version, .reason = cache_reason_name(reason) };
+
+        if (reason != CACHE_REASON_ALL) /* lkmd_wipe_all() says it once */
+                lkmd_audit(d, &event);
+}
+
+void lkmd_wipe_all(struct lkmd *d, const char *why)
+{
+        struct audit_event event = { .event = "wipe", .reason = why };
+
+        event.count = cache_evict_all(d->cache);
+        lkmd_audit(d, &event);
+        log_notice("wiped all %zu cached keys (%s)", (size_t)event.count, why);
+}
+
+/* ---- expiry: a timer on CLOCK_BOOTTIME, which libevent's own timers are not ---- */
+
+static void expiry_arm(struct lkmd *d)
+{
+        uint64_t deadline = cache_deadline(d->cache);
+        struct itimerspec at = { 0 };
+
+        if (deadline == d->armed_usec)
+                return;
+        if (deadline != USEC_INFINITY) {
+                at.it_value.tv_sec = (time_t)(deadline / USEC_PER_SEC);
+                at.it_value.tv_nsec = (long)(deadline % USEC_PER_SEC * 1000) + 1; /* zero would disarm */
+        }
+        if (timerfd_settime(d->expiry_fd, TFD_TIMER_ABSTIME, &at, NULL) == 0)
+                d->armed_usec = deadline;
+}
+
+void lkmd_expire(struct lkmd *d, uint64_t now)
+{
+        if (cache_deadline(d->cache) <= now)
+                cache_expire(d->cache, now);
+        expiry_arm(d);
+}
+
+static void on_expiry(evutil_socket_t fd, short what, void *userdata)
+{
+        struct lkmd *d = userdata;
+        uint64_t n;
+
+        if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
+                log_error("cannot read the expiry timer: %s", strerror(errno));
+        d->armed_usec = USEC_INFINITY;
+        lkmd_expire(d, clock_boottime_usec());
+}
+
+/* ---- signals ---- */
+
+static void retime(struct lkmd *d);
+
+static void on_reloaded_kms(struct kms_call *call, unsigned error, const union message *reply, const char *sentence)
+{
+        if (error)
+                log_warning("lkm-kms keeps its old configuration: %s", *sentence ? sentence : proto_error_sentence(error));
+        free(call);
+}
+
+static void fill_reload(struct kms_call *call, union message *ret_message)
+{
+        ret_message->kms_reload = (struct message_kms_reload){ .number_ = MESSAGE_KMS_RELOAD };
+}
+
+static void reload_kms(struct lkmd *d)
+{
+        struct kms_call *call = calloc(1, sizeof(*call));
+
+        /* A worker that is not running reads the new configuration when it starts. */
+        if (!call || !kms_link_is_connected(d->kms)) {
+                free(call);
+                return;
+        }
+        call->fill = fill_reload;
+        call->done = on_reloaded_kms;
+        if (kms_link_call(d->kms, call, d->config->kms_timeout_usec) < 0)
+                free(call);
+}
+
+static void on_reload(evutil_socket_t fd, short what, void *userdata)
+{
+        struct lkmd *d = userdata;
+        struct config *config;
+        struct config_error error;
+        struct audit_event event = { .event = "reload" };
+        int r;
+
+        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+        r = config_read(&config, d->config_path, &error);
+        d->reload_failed = r < 0;
+        if (r < 0) {
+                log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
+                sd_notifyf(0, "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
+                return;
+        }
+        config_unref(d->config);
+        d->config = config;
+        log_set_max_level(config->log_level);
+        r = audit_reopen(d->audit);
+        if (r < 0)
+                log_error("cannot reopen the audit log: %s", strerror(-r));
+        lkmd_audit(d, &event);
+        retime(d);
+        reload_kms(d);
+        log_notice("read %s again: %zu scopes", d->config_path, config->n_scopes);
+        sd_notify(0, "READY=1\nSTATUS=Serving");
+}
+
+struct retiming {
+        struct cache_entry **entries;
+        size_t n;
+};
+
+static bool retime_collect(void *userdata, struct cache_entry *entry)
+{
+        struct retiming *all = userdata;
+
+        all->entries[all->n++] = entry;
+        return true;
+}
+
+/* Cached keys take on the times of the new configuration; those whose scope is gone go. */
+static void retime(struct lkmd *d)
+{
+        struct retiming all = { .entries = calloc(cache_size(d->cache) + 1, sizeof(struct cache_entry *)) };
+
+        if (!all.entries) {
+                lkmd_wipe_all(d, "reload");
+                return;
+        }
+        cache_each(d->cache, retime_collect, &all);
+        for (size_t i = 0; i < all.n; i++) {
+                const struct config_scope *scope = config_scope_find(d->config, bytes_from_string(all.entries[i]->scope));
+
+                if (scope)
+                        cache_retime(d->cache, all.entries[i],
+                                     &(struct cache_times){ scope->cache_ttl_usec, scope->stale_grace_usec,
+                                                            scope->cache_max_age_usec });
+                else
+                        cache_evict(d->cache, all.entries[i], CACHE_REASON_DENIED);
+        }
+        free(all.entries);
+        lkmd_expire(d, clock_boottime_usec());
+}
+
+static void on_wipe(evutil_socket_t fd, short what, void *userdata)
+{
+        lkmd_wipe_all(userdata, "SIGUSR1");
+}
+
+void lkmd_stop_if_drained(struct lkmd *d)
+{
+        if (d->draining && d->n_flights == 0)
+                event_base_loopexit(d->base, NULL);
+}
+
+static void on_drained(evutil_socket_t fd, short what, void *userdata)
+{
+        struct lkmd *d = userdata;
+
+        event_base_loopexit(d->base, NULL);
+}
+
+/* No new connections; what waits at the KMS gets its answer, but not for ever. */
+static void on_terminate(evutil_socket_t fd, short what, void *userdata)
+{
+        static const struct timeval limit = { .tv_sec = DRAIN_SECONDS, .tv_usec = 0 };
+        struct lkmd *d = userdata;
+
+        if (d->draining)
+                return;
+        d->draining = true;
+        sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+        event_del(d->listener);
+        event_add(d->drain, &limit);
+        lkmd_stop_if_drained(d);
+}
+
+static void on_minute(evutil_socket_t fd, short what, void *userdata)
+{
+        connection_sum_up(userdata);
+}
+
+static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
+{
+        sd_notify(0, "WATCHDOG=1");
+}
+
+static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
+{
+        struct lkmd *d = userdata;
+
+        if (!d->draining)
+                event_add(d->listener, NULL);
+}
+
+/* ---- start ---- */
+
+static int start_events(struct lkmd *d)
+{
+        static const struct timeval minute = { .tv_sec = 60, .tv_usec = 0 };
+        const struct {
+                int number;
+                event_callback_fn run;
+        } signals[] = { { SIGHUP, on_reload }, { SIGUSR1, on_wipe }, { SIGTERM, on_terminate }, { SIGINT, on_terminate } };
+        uint64_t watchdog_usec = 0;
+        struct timeval half = { 0 };
+
+        d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
+        d->accept_again = evtimer_new(d->base, on_accept_again, d);
+        d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
+        d->minute = event_new(d->base, -1, EV_PERSIST, on_minute, d);
+        d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
+        d->drain = evtimer_new(d->base, on_drained, d);
+        if (!d->listener || !d->accept_again || !d->expiry || !d->minute || !d->watchdog || !d->drain)
+                return -ENOMEM;
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
+                if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
+                        return -ENOMEM;
+        }
+        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0 || event_add(d->minute, &minute) < 0)
+                return -ENOMEM;
+        if (sd_watchdog_enabled(0, &watchdog_usec) > 0) {
+                half.tv_sec = (time_t)(watchdog_usec / 2 / USEC_PER_SEC);
+                half.tv_usec = (suseconds_t)(watchdog_usec / 2 % USEC_PER_SEC);
+                return event_add(d->watchdog, &half) < 0 ? -ENOMEM : 0;
+        }
+        return 0;
+}
+
+static int start_audit(struct lkmd *d)
+{
+        struct audit_event event = { .event = "start" };
+        int r = audit_open(&d->audit, d->config->audit_file);
+
+        if (r < 0) {
+                log_error("cannot open the audit log %s: %s. Make its folder writable for this user, or set audit_file",
+                          d->config->audit_file, r == -EBADMSG ? "its last line is no audit line; move the file away and keep it" : strerror(-r));
+                return r;
+        }
+        r = lkmd_audit(d, &event);
+        return r;
+}
+
+static void raise_descriptor_limit(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+                limit.rlim_cur = limit.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &limit);
+        }
+}
+
+static int start(struct lkmd *d)
+{
+        const char *why;
+        int r = secret_arena_init(d->config->cache_keys + ARENA_SPARE_KEYS, ARENA_FRAMES, &why);
+
+        if (r < 0) {
+                log_error("%s", why);
+                return r;
+        }
+        raise_descriptor_limit();
+        d->started_usec = clock_boottime_usec();
+        d->sha256 = EVP_MD_CTX_new();
+        d->base = event_base_new();
+        d->expiry_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (!d->sha256 || EVP_DigestInit_ex2(d->sha256, EVP_sha256(), NULL) != 1 || !d->base || d->expiry_fd < 0)
+                return -ENOMEM;
+        r = cache_new(&d->cache, d->config->cache_keys, on_evicted, d);
+        if (r == 0)
+                r = kms_link_new(&d->kms, d->base, d->config->kms_socket);
+        if (r == 0)
+                r = start_audit(d);
+        if (r < 0)
+                return r;
+        r = listen_socket(&d->listen_fd, &d->bound_socket, d->config->socket, d->config->socket_mode);
+        if (r < 0) {
+                log_error("cannot listen on %s: %s", d->config->socket,
+                          r == -EADDRINUSE ? "another daemon serves it" : strerror(-r));
+                return r;
+        }
+        return start_events(d);
+}
+
+static void stop(struct lkmd *d)
+{
+        struct event *events[] = { d->listener, d->accept_again, d->expiry,     d->minute,     d->watchdog,  d->drain,
+                                   d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
+        struct audit_event event = { .event = "stop" };
+
+        if (d->base)
+                connection_close_all(d);
+        cache_free(d->cache);
+        if (d->audit)
+                lkmd_audit(d, &event);
+        audit_free(d->audit);
+        if (d->bound_socket)
+                unlink(d->config->socket);
+        for (size_t i = 0; i < ELEMENTSOF(events); i++) {
+                if (events[i])
+                        event_free(events[i]);
+        }
+        if (d->kms)
+                kms_link_free(d->kms);
+        if (d->expiry_fd >= 0)
+                close(d->expiry_fd);
+        EVP_MD_CTX_free(d->sha256);
+        if (d->base)
+                event_base_free(d->base);
+        config_unref(d->config);
+        free(d->config_path);
+}
+
+static int run(const char *config_path)
+{
+        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .armed_usec = USEC_INFINITY };
+        struct config_error error = { 0 };
+        int r;
+
+        list_init(&d.connections);
+        list_init(&d.flights);
+        d.config_path = strdup(config_path);
+        r = d.config_path ? config_read(&d.config, config_path, &error) : -ENOMEM;
+        if (r < 0) {
+                log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
+        } else {
+                log_set_max_level(d.config->log_level);
+                r = start(&d);
+        }
+        if (r == 0) {
+                log_info("serving %s, %zu scopes", d.config->socket, d.config->n_scopes);
+                sd_notify(0, "READY=1\nSTATUS=Serving");
+                r = event_base_dispatch(d.base);
+        }
+        stop(&d);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int check_config(const char *config_path)
+{
+        struct config *config;
+        struct config_error error = { 0 };
+        int r = config_read(&config, config_path, &error);
+
+        if (r < 0) {
+                fprintf(stderr, "%s\n", r == -ENOMEM ? "out of memory" : error.text);
+                return EXIT_FAILURE;
+        }
+        printf("%s is good: %zu KEKs, %zu scopes\n", config_path, config->n_keks, config->n_scopes);
+        config_unref(config);
+        return EXIT_SUCCESS;
+}
+
+static void usage(FILE *out)
+{
+        fputs("Usage: lkmd [OPTION]...\n"
+              "Hold the keys of encrypted databases and hand them to the processes that policy allows.\n"
+              "\n"
+              "  --config FILE    configuration (default /etc/lkm/lkmd.conf, with FILE.d/*.conf)\n"
+              "  --check-config   read the configuration, say what is wrong with it, and exit\n"
+              "  --version        print the version and exit\n"
+              "  --help           print this text and exit\n"
+              "\n"
+              "Signals: HUP reads the configuration again, USR1 wipes all keys, TERM ends.\n"
+              "See lkmd(8) and lkmd.conf(5).\n",
+              out);
+}
+
+int main(int argc, char **argv)
+{
+        static const struct option options[] = { { "config", required_argument, NULL, 'c' },
+                                                 { "check-config", no_argument, NULL, 'k' },
+                                                 { "version", no_argument, NULL, 'v' },
+                                                 { "help", no_argument, NULL, 'h' },
+                                                 { 0 } };
+        const char *config_path = "/etc/lkm/lkmd.conf";
+        bool only_check = false;
+        int option, r;
+
+        while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+                switch (option) {
+                case 'c':
+                        config_path = optarg;
+                        break;
+                case 'k':
+                        only_check = true;
+                        break;
+                case 'v':
+                        puts("lkmd " LKM_VERSION);
+                        return EXIT_SUCCESS;
+                case 'h':
+                        usage(stdout);
+                        return EXIT_SUCCESS;
+                default:
+                        usage(stderr);
+                        return 2;
+                }
+        }
+        if (optind < argc) {
+                usage(stderr);
+                return 2;
+        }
+        if (only_check)
+                return check_config(config_path);
+        log_init("lkmd", LOG_LEVEL_INFO);
+        r = harden_process();
+        if (r < 0) {
+                log_error("cannot harden the process: %s", strerror(-r));
+                return EXIT_FAILURE;
+        }
+        signal(SIGPIPE, SIG_IGN);
+        return run(config_path);
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request: one request's way through the stages decode, authorize, cache, unwrap, verify, store, audit, reply. The
+ * tables in request.c say which stages each kind of request has. A request lives from its frame to its answer; it
+ * outlives its connection when it waits at the KMS, and then answers nobody.
+ */
+#pragma once
+
+#include "daemon/flight.h"
+#include "daemon/lkmd.h"
+#include "daemon/released.h"
+
+/** One client. Owned by the daemon's list. */
+struct connection {
+        struct lkmd *daemon;
+        struct list link;
+        int fd;
+        struct stream *stream;
+        struct event *readable, *writable;
+        struct peer peer;
+        uint64_t number; /* for the audit log */
+        bool greeted;
+        bool closing; /* close once what is queued is sent */
+        bool ended;   /* the client sends nothing more, but still waits for answers */
+        struct list waiting; /* requests that wait, by link_connection */
+        size_t n_waiting;
+        struct released released;
+};
+
+struct request {
+        struct lkmd *daemon;
+        struct connection *connection; /* NULL when it went away, or for a refresh ahead */
+        struct list link;              /* in flight->waiters */
+        struct list link_connection;
+        uint32_t id;
+        uint16_t number; /* enum message_number */
+        const struct stage *stage;
+        const union message *message; /* valid until the request first waits */
+        uint64_t now_usec;
+        struct config *config;
+        const struct config_scope *scope;
+        struct record *record; /* parsed, when it had to be */
+        uint8_t digest[CACHE_DIGEST_SIZE];
+        struct record_cipher cipher;
+        struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs */
+        struct flight *flight;     /* during verify, store */
+        const char *rule;
+        char *text; /* record to answer with */
+        size_t n_text;
+        struct secret *key;
+        bool waits, stale;
+};
+
+/** What a stage says. A negative -errno ends the request with INTERNAL. */
+enum stage_result { STAGE_NEXT, STAGE_DONE, STAGE_WAIT };
+
+struct stage {
+        enum stage_name name;
+        int (*run)(struct request *r);
+};
+
+/** request_begin() - take one whole frame. Return: 0; -EPROTO when the connection has to be closed after what is queued. */
+int request_begin(struct connection *c, const struct frame_header *header, const uint8_t *data, size_t n, uint64_t now);
+/** request_resume() - go on after the flight it waited for. */
+void request_resume(struct request *r, struct flight *f);
+/** request_orphan() - its connection is closing. */
+void request_orphan(struct request *r);
+
+/** request_refuse() - answer with an error. @detail: what was wrong in this case, or NULL. Return: STAGE_DONE. */
+int request_refuse(struct request *r, enum proto_error code, const char *detail);
+/** request_answer() - queue @message. Return: STAGE_DONE; a negative -errno. */
+int request_answer(struct request *r, const union message *message);
+/** request_report() - answer with a REPORT of @json (a json_t, whose reference is taken). Return: as request_answer(). */
+int request_report(struct request *r, void *json);
+
+/* report.c: the reply stages of requests that answer with JSON. */
+int report_status(struct request *r);
+int report_list(struct request *r);
+int report_check(struct request *r);
+int report_explain(struct request *r);
+
+/** connection_sum_up_one() - write the audit lines of the keys that @c was given again. */
+void connection_sum_up_one(struct connection *c);
+/** connection_flush() - a request answered outside the connection's own turn: send it. */
+void connection_flush(struct connection *c);

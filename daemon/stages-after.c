@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stages: verify, store, audit, reply. */
+#include "daemon/stages.h"
+
+#include <errno.h>
+
+#include <jansson.h>
+
+#include "common/clock.h"
+
+static const uint64_t usec_per_day = UINT64_C(86400) * USEC_PER_SEC;
+
+/* ---- verify ---- */
+
+/* An outage may be bridged by a key whose grace has not ended; any other failure ends the key. */
+static int verify_failed(struct request *r, struct flight *f)
+{
+        struct cache *cache = r->daemon->cache;
+        struct cache_entry *entry = f->kind == FLIGHT_UNWRAP ? cache_find(cache, f->digest, r->now_usec) : NULL;
+
+        if (entry && flight_is_outage(f)) {
+                entry->refreshing = false;
+                r->stale = !cache_entry_is_fresh(entry, r->now_usec);
+                cache_count(cache, !r->stale, r->stale);
+                cache_touch(cache, entry, r->now_usec);
+                r->entry = entry;
+                r->key = secret_ref(entry->key);
+                return STAGE_NEXT;
+        }
+        if (entry)
+                cache_evict(cache, entry, CACHE_REASON_DENIED);
+        return request_refuse(r, flight_refusal(f), f->sentence);
+}
+
+int stage_verify(struct request *r)
+{
+        struct flight *f = r->flight;
+        int error;
+
+        if (!f) /* out of the cache: verified when it came in */
+                return STAGE_NEXT;
+        if (f->error)
+                return verify_failed(r, f);
+        if (f->kind == FLIGHT_UNWRAP && !f->verified) {
+                error = record_verify(f->record, f->key);
+                secret_wipe_stack();
+                if (error < 0)
+                        return error;
+                if (error == RECORD_E_MAC) {
+                        f->error = PROTO_ERROR_KMS_CORRUPT;
+                        snprintf(f->sentence, sizeof(f->sentence), "its mac does not fit its content");
+                        return verify_failed(r, f);
+                }
+                f->verified = true;
+        }
+        r->key = secret_ref(f->key);
+        return STAGE_NEXT;
+}
+
+/* ---- store ---- */
+
+static struct cache_times scope_times(const struct config_scope *scope)
+{
+        return (struct cache_times){ .ttl_usec = scope->cache_ttl_usec,
+                                     .stale_grace_usec = scope->stale_grace_usec,
+                                     .max_age_usec = scope->cache_max_age_usec };
+}
+
+static int store(struct request *r, struct flight *f, const struct cache_item *from)
+{
+        struct cache_times times = scope_times(r->scope);
+        struct cache_item item = *from;
+        int error;
+
+        if (r->daemon->locked) /* since the request began */
+                return request_refuse(r, PROTO_ERROR_LOCKED, NULL);
+        item.key = r->key;
+        item.rotation_due_usec = USEC_INFINITY;
+        if (r->scope->rotation_enabled)
+                item.rotation_due_usec = clock_add(item.rotated_wall_usec, r->scope->rotation_period_days * usec_per_day);
+        error = cache_store(r->daemon->cache, &item, &times, r->now_usec, &r->entry);
+        if (error < 0)
+                return error;
+        f->stored = true;
+        lkmd_expire(r->daemon, r->now_usec);
+        return STAGE_NEXT;
+}
+
+int stage_store(struct request *r)
+{
+        struct flight *f = r->flight;
+
+        if (!f || f->error)
+                return STAGE_NEXT;
+        if (f->stored) {
+                r->entry = cache_find(r->daemon->cache, f->digest, r->now_usec);
+                if (r->entry)
+                        return STAGE_NEXT;
+        }
+        return store(r, f,
+                     &(struct cache_item){ .digest = f->digest,
+                                           .database_id = f->record->database_id,
+                                           .version = f->version,
+                                           .scope = f->record->scope,
+                                           .cipher = f->record->cipher,
+                                           .rotated_wall_usec = record_current(f->record)->created_at_usec });
+}
+
+/* Build the record of a new or upgraded key; it is in the cache before the client has it. */
+int stage_store_new(struct request *r)
+{
+        struct flight *f = r->flight;
+        struct record_template t = { .database_id = f->database_id,
+                                     .scope = r->scope->name,
+                                     .cipher = r->cipher,
+                                     .encryption_context = &r->scope->encryption_context,
+                                     .created_at_usec = r->record ? r->record->created_at_usec : clock_wall_usec(),
+                                     .rotated_at_usec = r->record ? r->record->rotated_at_usec : 0,
+                                     .version = f->version,
+                                     .n_wraps = f->n_wraps,
+                                     .wraps = f->wraps };
+        struct cache_item item = { .digest = r->digest, .database_id = f->database_id, .version = f->version,
+                                   .scope = r->scope->name, .cipher = r->cipher };
+        int error = record_new_text(&r->text, &r->n_text, &t, r->key);
+
+        secret_wipe_stack();
+        if (error < 0)
+                return error;
+        if (EVP_Digest(r->text, r->n_text, r->digest, NULL, EVP_sha256(), NULL) != 1)
+                return -EIO;
+        item.rotated_wall_usec = t.rotated_at_usec ? t.rotated_at_usec : t.created_at_usec;
+        return store(r, f, &item);
+}
+
+/* ---- audit ---- */
+
+static struct audit_event request_event(const struct request *r, const char *name)
+{
+        struct audit_event event = { .event = name, .peer = &r->connection->peer, .connection = r->connection->number,
+                                     .decision = "allow", .reason = r->rule, .stale = r->stale };
+
+        if (r->scope)
+                event.scope = r->scope->name;
+        if (r->entry) {
+                event.database_id = r->entry->database_id;
+                event.version = r->entry->version;
+        }
+        return event;
+}
+
+/* One line for each key that a connection is given; what it is given again is counted. */
+int stage_audit_release(struct request *r)
+{
+        struct released *released;
+        struct released_key *key;
+        struct audit_event event;
+
+        if (!r->connection)
+                return STAGE_DONE;
+        released = &r->connection->released;
+        key = released_find(released, r->entry->serial);
+        if (key) {
+                key->n_repeats++;
+                return STAGE_NEXT;
+        }
+        event = request_event(r, "release");
+        if (released_reserve(released) < 0)
+                return -ENOMEM;
+        if (lkmd_audit(r->daemon, &event) < 0)
+                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
+        released_add(released, &(struct released_key){ .serial = r->entry->serial, .version = r->entry->version });
+        memcpy(released_find(released, r->entry->serial)->database_id, r->entry->database_id, UUID_SIZE);
+        return STAGE_NEXT;
+}
+
+int stage_audit(struct request *r)
+{
+        struct audit_event event;
+        const char *name = r->number == MESSAGE_CREATE ? "create"
+                           : r->number == MESSAGE_UPGRADE ? "upgrade"
+                           : r->number == MESSAGE_CHECK   ? "check"
+                           : r->number == MESSAGE_LOCK    ? "lock"
+                                                          : "unlock";
+
+        if (!r->connection)
+                return STAGE_DONE;
+        event = request_event(r, name);
+        /* Locking protects: it is done whether the log can be written or not. */
+        if (lkmd_audit(r->daemon, &event) < 0 && r->number != MESSAGE_LOCK)
+                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
+        return STAGE_NEXT;
+}
+
+/* ---- reply ---- */
+
+enum { KEY_FLAG_STALE = 1, KEY_FLAG_ROTATION_DUE = 2 };
+
+int stage_reply_key(struct request *r)
+{
+        const struct cache_entry *entry = r->entry;
+        union message answer = { .key = { .number_ = MESSAGE_KEY,
+                                          .key = r->key,
+                                          .database_id = entry->database_id,
+                                          .version = entry->version,
+                                          .scope = bytes_from_string(entry->scope),
+                                          .cipher_library = bytes_from_string(entry->cipher.library),
+                                          .cipher_compatibility = entry->cipher.compatibility,
+                                          .page_size = entry->cipher.page_size } };
+
+        if (r->stale)
+                answer.key.flags |= KEY_FLAG_STALE;
+        if (entry->rotation_due_usec != USEC_INFINITY && clock_wall_usec() >= entry->rotation_due_usec)
+                answer.key.flags |= KEY_FLAG_ROTATION_DUE;
+        return request_answer(r, &answer);
+}
+
+int stage_reply_record(struct request *r)
+{
+        union message answer = { .record = { .number_ = MESSAGE_RECORD,
+                                             .record = { (const uint8_t *)r->text, r->n_text },
+                                             .database_id = r->entry->database_id,
+                                             .version = r->entry->version,
+                                             .scope = bytes_from_string(r->entry->scope) } };
+
+        return request_answer(r, &answer);
+}
+
+int stage_reply_done(struct request *r)
+{
+        union message answer = { .done = { .number_ = MESSAGE_DONE } };
+
+        return request_answer(r, &answer);
+}
+
+int stage_reply_nothing(struct request *r)
+{
+        return STAGE_DONE;
+}
+
+int stage_lock(struct request *r)
+{
+        struct lkmd *d = r->daemon;
+
+        d->locked = r->number == MESSAGE_LOCK;
+        if (d->locked)
+                lkmd_wipe_all(d, "lock");
+        return stage_reply_done(r);
+}
+
+int stage_evict(struct request *r)
+{
+        const struct message_evict *m = &r->message->evict;
+        size_t n = 0;
+
+        if (m->database_id) {
+                n = cache_evict_database(r->daemon->cache, m->database_id);
+        } else if (r->entry) {
+                cache_evict(r->daemon->cache, TAKE_PTR(r->entry), CACHE_REASON_ASKED);
+                n = 1;
+        }
+        return n > 0 ? request_report(r, json_pack("{s:I}", "evicted", (json_int_t)n))
+                     : request_refuse(r, PROTO_ERROR_NOT_CACHED, NULL);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stages: decode, authorize, cache, unwrap. What follows the KMS is in stages-after.c. */
+#include "daemon/stages.h"
+
+#include <errno.h>
+
+#include "common/clock.h"
+
+static int request_digest(struct request *r, struct bytes text)
+{
+        EVP_MD_CTX *context = r->daemon->sha256;
+
+        /* The context keeps its algorithm: initialising again with none given is cheap. */
+        if (EVP_DigestInit_ex2(context, NULL, NULL) != 1 || EVP_DigestUpdate(context, text.data, text.n) != 1 ||
+            EVP_DigestFinal_ex(context, r->digest, NULL) != 1)
+                return -EIO;
+        return 0;
+}
+
+/* Parse @text into r->record, or refuse. */
+static int request_parse(struct request *r, struct bytes text)
+{
+        const char *why = NULL;
+        int error = record_parse(&r->record, text, &why);
+
+        if (error == RECORD_E_NEWER)
+                return request_refuse(r, PROTO_ERROR_RECORD_NEWER, NULL);
+        if (error > 0)
+                return request_refuse(r, PROTO_ERROR_RECORD_DAMAGED, why);
+        return error < 0 ? error : STAGE_NEXT;
+}
+
+static int request_find_scope(struct request *r, struct bytes name)
+{
+        char detail[128];
+
+        r->scope = config_scope_find(r->config, name);
+        if (r->scope)
+                return STAGE_NEXT;
+        snprintf(detail, sizeof(detail), "scope %.*s", (int)name.n, (const char *)name.data);
+        return request_refuse(r, PROTO_ERROR_SCOPE_UNKNOWN, detail);
+}
+
+/* The scope of a record, or of the cache entry that was verified with the same bytes. A record of a scope that does not
+ * exist here came from elsewhere. */
+static int request_find_record_scope(struct request *r, const char *name)
+{
+        r->scope = config_scope_find(r->config, bytes_from_string(name));
+        if (!r->scope)
+                return request_refuse(r, PROTO_ERROR_RECORD_FOREIGN, "its scope is not configured here");
+        return STAGE_NEXT;
+}
+
+/* ---- decode ---- */
+
+static int decode_record(struct request *r, struct bytes text, struct bytes scope)
+{
+        int result = request_digest(r, text);
+        const char *name;
+
+        if (result < 0)
+                return result;
+        r->entry = cache_find(r->daemon->cache, r->digest, r->now_usec);
+        /* The bytes of a cached record were parsed and verified before: what they say is in the entry. */
+        if (!r->entry || r->number == MESSAGE_CHECK) {
+                result = request_parse(r, text);
+                if (result != STAGE_NEXT)
+                        return result;
+                if (r->record->format == 1)
+                        return request_refuse(r, PROTO_ERROR_RECORD_OUTDATED, NULL);
+        }
+        name = r->entry ? r->entry->scope : r->record->scope;
+        if (scope.n > 0 && !bytes_equal(scope, bytes_from_string(name)))
+                return request_refuse(r, PROTO_ERROR_RECORD_FOREIGN, "it is not of the scope that was asked for");
+        return request_find_record_scope(r, name);
+}
+
+int stage_decode_record(struct request *r)
+{
+        const union message *m = r->message;
+        struct bytes text = m->number == MESSAGE_CHECK ? m->check.record : m->get.record;
+        struct bytes scope = m->number == MESSAGE_CHECK ? m->check.scope : m->get.scope;
+        uint32_t version;
+        int result = decode_record(r, text, scope);
+
+        if (result != STAGE_NEXT || m->number == MESSAGE_CHECK || m->get.version == 0)
+                return result;
+        version = r->entry ? r->entry->version : record_current(r->record)->number;
+        return version == m->get.version ? STAGE_NEXT : request_refuse(r, PROTO_ERROR_VERSION_UNKNOWN, NULL);
+}
+
+/* The scope named, or the only one that admits the caller. */
+static int decode_scope(struct request *r, struct bytes name)
+{
+        size_t n = 0;
+
+        if (name.n > 0)
+                return request_find_scope(r, name);
+        for (size_t i = 0; i < r->config->n_scopes; i++) {
+                const struct config_scope *scope = &r->config->scopes[i];
+
+                if (!policy_decide(r->config, scope, &r->connection->peer, POLICY_RIGHT_CREATE, NULL))
+                        continue;
+                r->scope = scope;
+                n++;
+        }
+        if (n == 1)
+                return STAGE_NEXT;
+        if (n > 1)
+                return request_refuse(r, PROTO_ERROR_SCOPE_NEEDED, NULL);
+        r->scope = NULL;
+        return STAGE_NEXT; /* authorize refuses, and the audit log says so */
+}
+
+static void decode_cipher(struct request *r, struct bytes library, uint8_t compatibility, uint32_t page_size)
+{
+        snprintf(r->cipher.library, sizeof(r->cipher.library), "%.*s", (int)library.n, library.n ? (const char *)library.data : "");
+        r->cipher.compatibility = compatibility;
+        r->cipher.page_size = page_size;
+}
+
+int stage_decode_create(struct request *r)
+{
+        const struct message_create *m = &r->message->create;
+
+        decode_cipher(r, m->cipher_library, m->cipher_compatibility, m->page_size);
+        return decode_scope(r, m->scope);
+}
+
+int stage_decode_upgrade(struct request *r)
+{
+        const struct message_upgrade *m = &r->message->upgrade;
+        int result = request_parse(r, m->record);
+
+        if (result != STAGE_NEXT)
+                return result;
+        if (r->record->format != 1)
+                return request_refuse(r, PROTO_ERROR_UNSUPPORTED, "the record has the newest format");
+        decode_cipher(r, m->cipher_library, m->cipher_compatibility, m->page_size);
+        return decode_scope(r, m->scope);
+}
+
+int stage_decode_evict(struct request *r)
+{
+        const struct message_evict *m = &r->message->evict;
+
+        if ((m->record.n > 0) == (m->database_id != NULL))
+                return request_refuse(r, PROTO_ERROR_PROTOCOL, "EVICT takes a record or a database id");
+        return m->database_id ? STAGE_NEXT : decode_record(r, m->record, (struct bytes){ 0 });
+}
+
+int stage_decode_explain(struct request *r)
+{
+        const struct message_explain *m = &r->message->explain;
+        int result;
+
+        if ((m->record.n > 0) == (m->scope.n > 0))
+                return request_refuse(r, PROTO_ERROR_PROTOCOL, "EXPLAIN takes a record or a scope");
+        if (m->scope.n > 0)
+                return request_find_scope(r, m->scope);
+        result = request_parse(r, m->record);
+        if (result != STAGE_NEXT)
+                return result;
+        if (r->record->format == 1)
+                return request_refuse(r, PROTO_ERROR_SCOPE_NEEDED, "a record of the first format names no scope");
+        return request_find_record_scope(r, r->record->scope);
+}
+
+/* ---- authorize ---- */
+
+static int authorize(struct request *r, enum policy_right right)
+{
+        struct audit_event event = { .event = "deny", .peer = &r->connection->peer, .connection = r->connection->number,
+                                     .scope = r->scope ? r->scope->name : NULL, .decision = "deny",
+                                     .reason = policy_right_name(right) };
+        bool allowed = right == POLICY_RIGHT_ADMIN || r->scope;
+
+        if (allowed)
+                allowed = policy_decide(r->config, right == POLICY_RIGHT_ADMIN ? NULL : r->scope, &r->connection->peer, right,
+                                        &r->rule);
+        if (!allowed) {
+                lkmd_audit(r->daemon, &event);
+                return request_refuse(r, PROTO_ERROR_DENIED, r->scope ? r->scope->name : policy_right_name(right));
+        }
+        if (right == POLICY_RIGHT_ADMIN)
+                return STAGE_NEXT;
+        if (r->daemon->draining)
+                return request_refuse(r, PROTO_ERROR_SHUTTING_DOWN, NULL);
+        if (r->daemon->locked)
+                return request_refuse(r, PROTO_ERROR_LOCKED, NULL);
+        return STAGE_NEXT;
+}
+
+int stage_authorize_use(struct request *r)
+{
+        return authorize(r, POLICY_RIGHT_USE);
+}
+
+int stage_authorize_create(struct request *r)
+{
+        return authorize(r, POLICY_RIGHT_CREATE);
+}
+
+int stage_authorize_admin(struct request *r)
+{
+        return authorize(r, POLICY_RIGHT_ADMIN);
+}
+
+int stage_authorize_evict(struct request *r)
+{
+        return authorize(r, r->message->evict.database_id ? POLICY_RIGHT_ADMIN : POLICY_RIGHT_USE);
+}
+
+/* ---- cache ---- */
+
+int stage_cache(struct request *r)
+{
+        struct cache *cache = r->daemon->cache;
+
+        if (!r->entry || !cache_entry_is_fresh(r->entry, r->now_usec))
+                return STAGE_NEXT;
+        cache_count(cache, true, false);
+        cache_touch(cache, r->entry, r->now_usec);
+        if (r->now_usec >= r->entry->refresh_at_usec && !r->entry->refreshing)
+                r->entry->refreshing = request_refresh(r) == 0;
+        r->key = secret_ref(r->entry->key);
+        return STAGE_NEXT;
+}
+
+/* ---- unwrap ---- */
+
+static int unwrap_start(struct request *r, enum flight_kind kind)
+{
+        struct flight *f;
+        int error = flight_start(&f, r->daemon, kind, r->config, r->scope, r->record, r->digest);
+
+        return error < 0 ? error : request_wait(r, f);
+}
+
+int stage_unwrap(struct request *r)
+{
+        const union message *m = r->message;
+        struct flight *f;
+        int result;
+
+        if (r->key)
+                return STAGE_NEXT;
+        cache_count(r->daemon->cache, false, false);
+        f = flight_find(r->daemon, r->digest);
+        if (f)
+                return request_wait(r, f);
+        if (!r->record) { /* stale in the cache: the entry has no wraps */
+                result = request_parse(r, m->number == MESSAGE_CHECK ? m->check.record : m->get.record);
+                if (result != STAGE_NEXT)
+                        return result;
+        }
+        return unwrap_start(r, FLIGHT_UNWRAP);
+}
+
+int stage_generate(struct request *r)
+{
+        return unwrap_start(r, FLIGHT_GENERATE);
+}
+
+int stage_rewrap(struct request *r)
+{
+        const struct pairs *theirs = &r->record->encryption_context, *ours = &r->scope->encryption_context;
+        bool same = theirs->n == ours->n;
+
+        for (size_t i = 0; same && i < ours->n; i++)
+                same = bytes_equal(theirs->pair[i].key, ours->pair[i].key) && bytes_equal(theirs->pair[i].value, ours->pair[i].value);
+        /* The first format binds a wrap by these pairs alone: they have to be the scope's. */
+        if (!same)
+                return request_refuse(r, PROTO_ERROR_RECORD_FOREIGN, "its encryption context is not the scope's");
+        return unwrap_start(r, FLIGHT_REWRAP);
+}
