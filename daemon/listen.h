@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * listen: the listening socket of a daemon: handed over by systemd or lkm-run (LISTEN_FDS), or bound by itself.
+ * listen: the listening AF_UNIX socket of a daemon, taken over from systemd or lkm-run, or bound by the program itself.
  */
 #pragma once
 
-#include <stdbool.h>
+#include <sys/types.h>
+
+/** Named outcome of listen_take_over(). */
+enum { LISTEN_E_NONE = 1 };
 
 /**
- * listen_socket()
- * @ret_fd:    non-blocking, close-on-exec
- * @ret_bound: true when this call made the path, which its owner then removes
- * @path:      used only when nothing was handed over; a socket nobody listens on is replaced
- * @mode:      permissions of the new socket
- * Return: 0; -EADDRINUSE when somebody serves @path; -EINVAL when what was handed over is no listening stream socket; -errno.
+ * listen_take_over() - the socket that LISTEN_FDS hands over; unsets these variables
+ * Return: 0 with a non-blocking, close-on-exec descriptor; LISTEN_E_NONE when there is none; -E2BIG for more than one;
+ *         -ENOTSOCK when it is no listening AF_UNIX SOCK_STREAM socket; -errno.
  */
-int listen_socket(int *ret_fd, bool *ret_bound, const char *path, unsigned mode);
-/** listen_was_handed_over() - whether LISTEN_FDS names a socket for this process. */
-bool listen_was_handed_over(void);
+int listen_take_over(int *ret_fd);
+
+/**
+ * listen_bind() - bind and listen at @path; the socket file has @mode from its first instant
+ *
+ * A socket file that nobody serves is removed first. Changes the umask for a moment: for programs with one thread.
+ *
+ * Return: 0 with a non-blocking, close-on-exec descriptor; -EADDRINUSE when another process serves it; -ENOTSOCK when
+ *         something else lies at @path; -ENAMETOOLONG; -errno.
+ */
+int listen_bind(int *ret_fd, const char *path, mode_t mode);

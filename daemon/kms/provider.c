@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/kms/provider.h"
+
+#include <stdarg.h>
+
+static const struct provider *const providers[] = { &provider_local };
+
+const struct provider *provider_find(const char *kms_type)
+{
+        for (size_t i = 0; i < ELEMENTSOF(providers); i++)
+                if (strcmp(providers[i]->name, kms_type) == 0)
+                        return providers[i];
+        return NULL;
+}
+
+void provider_fail(struct provider_call *call, enum proto_error error, const char *sentence)
+{
+        struct provider_result result = { .error = error, .sentence = sentence };
+
+        call->done(call, &result);
+}
+
+void sentence_set(struct sentence *s, const char *format, ...)
+{
+        va_list arguments;
+
+        va_start(arguments, format);
+        vsnprintf(s->text, sizeof(s->text), format, arguments);
+        va_end(arguments);
+        for (char *c = s->text; *c; c++)
+                if ((unsigned char)*c < 0x20 || *c == 0x7f)
+                        *c = '?';
+        if (bytes_is_text(bytes_from_string(s->text)))
+                return;
+        /* A file name in another encoding, or a character cut in two by the limit. */
+        for (char *c = s->text; *c; c++)
+                if ((unsigned char)*c >= 0x80)
+                        *c = '?';
+}
