@@ -2,56 +2,84 @@
 #include "common/bytes.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 struct bytes bytes_from_string(const char *text)
 {
-        return (struct bytes){ (const uint8_t *)text, strlen(text) };
-}
-
-/* memcmp() is banned for its use on secrets; this is the one place where its speed is wanted. */
-bool bytes_equal(struct bytes a, struct bytes b)
-{
-        return a.n == b.n && (a.n == 0 || __builtin_memcmp(a.data, b.data, a.n) == 0);
+        return (struct bytes){ (const uint8_t *)text, text ? strlen(text) : 0 };
 }
 
 bool bytes_equal_secret(struct bytes a, struct bytes b)
 {
-        volatile uint8_t difference = 0;
+        uint64_t difference = 0;
+        size_t i = 0;
 
         if (a.n != b.n)
                 return false;
-        for (size_t i = 0; i < a.n; i++)
-                difference = (uint8_t)(difference | (a.data[i] ^ b.data[i]));
+        for (; i + 8 <= a.n; i += 8) {
+                uint64_t x, y;
+
+                memcpy(&x, a.data + i, 8);
+                memcpy(&y, b.data + i, 8);
+                difference |= x ^ y;
+        }
+        for (; i < a.n; i++)
+                difference |= (uint64_t)(a.data[i] ^ b.data[i]);
+        /* Keeps the compiler from leaving the loops early. */
+        __asm__ volatile("" : "+r"(difference));
         return difference == 0;
 }
 
-/* Length of the UTF-8 sequence at @p (RFC 3629), 0 when there is none. */
+bool bytes_equal(struct bytes a, struct bytes b)
+{
+        return bytes_equal_secret(a, b);
+}
+
+/* Length of the UTF-8 sequence at @p (RFC 3629: shortest form, no surrogates, up to U+10FFFF), or 0. */
 static size_t utf8_length(const uint8_t *p, size_t n)
 {
-        size_t length = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+        uint8_t low = 0x80, high = 0xbf;
+        size_t length;
 
-        if (length == 0 || length > n)
+        if (p[0] < 0x80)
+                return 1;
+        if (p[0] >= 0xc2 && p[0] <= 0xdf)
+                length = 2;
+        else if (p[0] >= 0xe0 && p[0] <= 0xef)
+                length = 3;
+        else if (p[0] >= 0xf0 && p[0] <= 0xf4)
+                length = 4;
+        else
                 return 0;
-        for (size_t i = 1; i < length; i++) {
+        if (length > n)
+                return 0;
+
+        if (p[0] == 0xe0)
+                low = 0xa0;
+        else if (p[0] == 0xed)
+                high = 0x9f;
+        else if (p[0] == 0xf0)
+                low = 0x90;
+        else if (p[0] == 0xf4)
+                high = 0x8f;
+        if (p[1] < low || p[1] > high)
+                return 0;
+        for (size_t i = 2; i < length; i++) {
                 if ((p[i] & 0xc0) != 0x80)
                         return 0;
         }
-        /* Overlong forms, surrogates, and what is past U+10FFFF. */
-        if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-            (p[0] == 0xf4 && p[1] > 0x8f))
-                return 0;
         return length;
 }
 
 bool bytes_is_text(struct bytes b)
 {
         for (size_t i = 0; i < b.n;) {
-                size_t length = utf8_length(b.data + i, b.n - i);
+                size_t length;
 
-                if (length == 0 || b.data[i] < 0x20 || b.data[i] == 0x7f)
+                if (b.data[i] < 0x20 || b.data[i] == 0x7f)
+                        return false;
+                length = utf8_length(b.data + i, b.n - i);
+                if (length == 0)
                         return false;
                 i += length;
         }
@@ -103,159 +131,186 @@ void bytes_put_u64(uint8_t *p, uint64_t v)
         bytes_put_u32(p + 4, (uint32_t)v);
 }
 
-/* ---- base64: arithmetic instead of tables, so that no cache line tells a character (RFC 4648) ---- */
-
-/* 0xff when lo <= c <= hi, else 0; both operands below 256. */
-static unsigned in_range(unsigned c, unsigned lo, unsigned hi)
+/*
+ * The codecs below use arithmetic instead of tables and branches, so that neither the cache nor the time tells which
+ * characters a key is made of. A mask is all ones or zero in its low eight bits; arguments are below 256.
+ */
+static unsigned mask_below(unsigned x, unsigned y)
 {
-        return (((lo - 1 - c) & (c - hi - 1)) >> 8) & 0xff;
+        return ((x - y) >> 8) & 0xff;
 }
 
-static char base64_digit(unsigned v)
+static unsigned mask_between(unsigned x, unsigned low, unsigned high)
 {
-        unsigned c = (in_range(v, 0 + 1, 25) & (v + 'A')) | (in_range(v, 26, 51) & (v - 26 + 'a')) |
-                     (in_range(v, 52, 61) & (v - 52 + '0')) | (in_range(v, 62, 62) & '+') | (in_range(v, 63, 63) & '/');
-
-        /* in_range() cannot have 0 as its lower end: zero selects nothing above. */
-        c |= (((v - 1) >> 8) & 0xff) & 'A';
-        return (char)c;
+        return ~mask_below(x, low) & mask_below(x, high + 1) & 0xff;
 }
 
-/* Return: 0-63, or -1. */
-static int base64_value(char digit)
+static char base64_character(unsigned v)
 {
-        unsigned c = (unsigned char)digit;
-        unsigned ok = in_range(c, 'A', 'Z') | in_range(c, 'a', 'z') | in_range(c, '0', '9') | in_range(c, '+', '+') |
-                      in_range(c, '/', '/');
-        unsigned v = (in_range(c, 'A', 'Z') & (c - 'A')) | (in_range(c, 'a', 'z') & (c - 'a' + 26)) |
-                     (in_range(c, '0', '9') & (c - '0' + 52)) | (in_range(c, '+', '+') & 62) | (in_range(c, '/', '/') & 63);
+        return (char)((mask_below(v, 26) & (v + 'A')) | (mask_between(v, 26, 51) & (v - 26 + 'a')) |
+                      (mask_between(v, 52, 61) & (v - 52 + '0')) | (mask_between(v, 62, 62) & '+') |
+                      (mask_between(v, 63, 63) & '/'));
+}
 
-        return (int)v - (int)(~ok & 1) * 128;
+/* The six bits of @character; sets bits of *@invalid when it is not of the alphabet. */
+static unsigned base64_value(char character, unsigned *invalid)
+{
+        unsigned c = (unsigned char)character;
+        unsigned upper = mask_between(c, 'A', 'Z'), lower = mask_between(c, 'a', 'z'),
+                 digit = mask_between(c, '0', '9');
+        unsigned plus = mask_between(c, '+', '+'), slash = mask_between(c, '/', '/');
+
+        *invalid |= ~(upper | lower | digit | plus | slash) & 0xff;
+        return ((upper & (c - 'A')) | (lower & (c - 'a' + 26)) | (digit & (c - '0' + 52)) | (plus & 62) |
+                (slash & 63)) &
+               63;
 }
 
 void base64_format(char *ret_text, const uint8_t *data, size_t n)
 {
-        for (; n > 0; data += n < 3 ? n : 3, n -= n < 3 ? n : 3, ret_text += 4) {
-                unsigned b1 = n > 1 ? data[1] : 0, b2 = n > 2 ? data[2] : 0;
+        char *p = ret_text;
+        size_t i = 0;
 
-                ret_text[0] = base64_digit(data[0] >> 2);
-                ret_text[1] = base64_digit((data[0] & 3u) << 4 | b1 >> 4);
-                ret_text[2] = n > 1 ? base64_digit((b1 & 15u) << 2 | b2 >> 6) : '=';
-                ret_text[3] = n > 2 ? base64_digit(b2 & 63u) : '=';
+        for (; i + 3 <= n; i += 3) {
+                unsigned v = (unsigned)data[i] << 16 | (unsigned)data[i + 1] << 8 | data[i + 2];
+
+                *p++ = base64_character(v >> 18);
+                *p++ = base64_character(v >> 12 & 63);
+                *p++ = base64_character(v >> 6 & 63);
+                *p++ = base64_character(v & 63);
         }
-        *ret_text = '\0';
+        if (i < n) {
+                bool two = n - i == 2;
+                unsigned v = (unsigned)data[i] << 16 | (two ? (unsigned)data[i + 1] << 8 : 0);
+
+                *p++ = base64_character(v >> 18);
+                *p++ = base64_character(v >> 12 & 63);
+                *p++ = two ? base64_character(v >> 6 & 63) : '=';
+                *p++ = '=';
+        }
+        *p = '\0';
 }
 
 int base64_parse(uint8_t *ret_data, size_t *ret_n, const char *text, size_t n_text)
 {
-        size_t padding = 0, n = 0;
-        int bad = 0;
+        unsigned invalid = 0;
+        size_t n_padding = 0, n = 0;
 
         if (n_text % 4 != 0)
                 return -EINVAL;
         if (n_text > 0 && text[n_text - 1] == '=')
-                padding = text[n_text - 2] == '=' ? 2 : 1;
-        for (size_t i = 0; i < n_text; i += 4) {
-                size_t missing = i + 4 == n_text ? padding : 0;
-                int v[4];
+                n_padding = text[n_text - 2] == '=' ? 2 : 1;
 
-                for (size_t j = 0; j < 4; j++) {
-                        v[j] = j < 4 - missing ? base64_value(text[i + j]) : 0;
-                        bad |= v[j];
-                }
-                ret_data[n++] = (uint8_t)(v[0] << 2 | v[1] >> 4);
-                if (missing < 2)
-                        ret_data[n++] = (uint8_t)(v[1] << 4 | v[2] >> 2);
-                else if (v[1] & 15)
-                        bad = -1;
-                if (missing < 1)
-                        ret_data[n++] = (uint8_t)(v[2] << 6 | v[3]);
-                else if (missing == 1 && (v[2] & 3))
-                        bad = -1;
+        for (size_t i = 0; i < n_text; i += 4) {
+                size_t padding = i + 4 == n_text ? n_padding : 0;
+                /* The four characters are read before the three bytes are written: both may be the same memory. */
+                unsigned v = base64_value(text[i], &invalid) << 18 | base64_value(text[i + 1], &invalid) << 12;
+
+                if (padding < 2)
+                        v |= base64_value(text[i + 2], &invalid) << 6;
+                if (padding < 1)
+                        v |= base64_value(text[i + 3], &invalid);
+                ret_data[n++] = (uint8_t)(v >> 16);
+                if (padding < 2)
+                        ret_data[n++] = (uint8_t)(v >> 8);
+                if (padding < 1)
+                        ret_data[n++] = (uint8_t)v;
+                invalid |= padding == 2 ? v & 0xffff : padding == 1 ? v & 0xff : 0;
         }
-        if (bad < 0)
+        if (invalid != 0)
                 return -EINVAL;
         *ret_n = n;
         return 0;
 }
 
-/* ---- hex, UUID ---- */
-
-static char hex_digit(unsigned v)
+static char hex_character(unsigned v)
 {
-        return (char)('0' + v + (((9 - v) >> 8) & ('a' - '0' - 10)));
+        return (char)((mask_below(v, 10) & (v + '0')) | (mask_between(v, 10, 15) & (v - 10 + 'a')));
 }
 
-static int hex_value(char digit)
+static unsigned hex_value(char character, unsigned *invalid)
 {
-        unsigned c = (unsigned char)digit;
-        unsigned ok = in_range(c, '0', '9') | in_range(c, 'a', 'f') | in_range(c, 'A', 'F');
-        unsigned v = (in_range(c, '0', '9') & (c - '0')) | (in_range(c, 'a', 'f') & (c - 'a' + 10)) |
-                     (in_range(c, 'A', 'F') & (c - 'A' + 10));
+        unsigned c = (unsigned char)character;
+        unsigned digit = mask_between(c, '0', '9'), upper = mask_between(c, 'A', 'F'),
+                 lower = mask_between(c, 'a', 'f');
 
-        return (int)v - (int)(~ok & 1) * 128;
+        *invalid |= ~(digit | upper | lower) & 0xff;
+        return ((digit & (c - '0')) | (upper & (c - 'A' + 10)) | (lower & (c - 'a' + 10))) & 15;
 }
 
 void hex_format(char *ret_text, const uint8_t *data, size_t n)
 {
         for (size_t i = 0; i < n; i++) {
-                ret_text[2 * i] = hex_digit(data[i] >> 4);
-                ret_text[2 * i + 1] = hex_digit(data[i] & 15u);
+                ret_text[2 * i] = hex_character(data[i] >> 4);
+                ret_text[2 * i + 1] = hex_character(data[i] & 15);
         }
         ret_text[2 * n] = '\0';
 }
 
 int hex_parse(uint8_t *ret_data, size_t n, const char *text, size_t n_text)
 {
-        int bad = 0;
+        unsigned invalid = 0;
 
-        if (n_text != 2 * n)
+        if (n_text % 2 != 0 || n_text / 2 != n)
                 return -EINVAL;
         for (size_t i = 0; i < n; i++) {
-                int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
+                unsigned v = hex_value(text[2 * i], &invalid) << 4;
 
-                bad |= high | low;
-                ret_data[i] = (uint8_t)(high << 4 | low);
+                v |= hex_value(text[2 * i + 1], &invalid);
+                ret_data[i] = (uint8_t)v;
         }
-        return bad < 0 ? -EINVAL : 0;
+        return invalid == 0 ? 0 : -EINVAL;
 }
+
+/* Bytes of each dash-separated group. */
+static const uint8_t uuid_groups[] = { 4, 2, 2, 2, 6 };
 
 void uuid_format(char ret_text[UUID_TEXT_LENGTH + 1], const uint8_t uuid[UUID_SIZE])
 {
-        static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
+        char *p = ret_text;
 
-        for (size_t i = 0; i < sizeof(groups); i++) {
-                hex_format(ret_text, uuid, groups[i]);
-                ret_text += 2 * groups[i];
-                uuid += groups[i];
-                *ret_text++ = '-';
+        for (size_t i = 0; i < sizeof(uuid_groups); i++) {
+                if (i > 0)
+                        *p++ = '-';
+                hex_format(p, uuid, uuid_groups[i]);
+                uuid += uuid_groups[i];
+                p += uuid_groups[i] * 2;
         }
-        ret_text[-1] = '\0';
 }
 
 int uuid_parse(uint8_t ret_uuid[UUID_SIZE], const char *text, size_t n_text)
 {
-        char digits[2 * UUID_SIZE];
-        size_t n = 0;
+        uint8_t uuid[UUID_SIZE], *q = uuid;
+        const char *p = text;
 
         if (n_text != UUID_TEXT_LENGTH)
                 return -EINVAL;
         for (size_t i = 0; i < n_text; i++) {
-                bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-
-                if (dash != (text[i] == '-') || (text[i] >= 'A' && text[i] <= 'F'))
+                if (text[i] >= 'A' && text[i] <= 'F')
                         return -EINVAL;
-                if (!dash)
-                        digits[n++] = text[i];
         }
-        return hex_parse(ret_uuid, UUID_SIZE, digits, n);
+        for (size_t i = 0; i < sizeof(uuid_groups); i++) {
+                if (i > 0 && *p++ != '-')
+                        return -EINVAL;
+                if (hex_parse(q, uuid_groups[i], p, (size_t)uuid_groups[i] * 2) < 0)
+                        return -EINVAL;
+                q += uuid_groups[i];
+                p += uuid_groups[i] * 2;
+        }
+        memcpy(ret_uuid, uuid, sizeof(uuid));
+        return 0;
 }
 
 int uuid_random(uint8_t ret_uuid[UUID_SIZE])
 {
-        /* getrandom(2) gives up to 256 bytes in one piece once the pool is seeded. */
-        if (getrandom(ret_uuid, UUID_SIZE, 0) != UUID_SIZE)
-                return -errno;
+        ssize_t n;
+
+        /* Up to 256 bytes come whole and uninterrupted: getrandom(2). */
+        do
+                n = getrandom(ret_uuid, UUID_SIZE, 0);
+        while (n < 0 && errno == EINTR);
+        if (n != UUID_SIZE)
+                return n < 0 ? -errno : -EIO;
         ret_uuid[6] = (uint8_t)((ret_uuid[6] & 0x0f) | 0x40);
         ret_uuid[8] = (uint8_t)((ret_uuid[8] & 0x3f) | 0x80);
         return 0;

@@ -8,12 +8,15 @@
 
 int harden_process(void)
 {
-        static const struct rlimit none = { 0, 0 };
+        static const struct rlimit no_core = { 0, 0 };
 
         umask(077);
-        if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        if (setrlimit(RLIMIT_CORE, &no_core) < 0)
                 return -errno;
-        if (setrlimit(RLIMIT_CORE, &none) < 0)
+        /* Not dumpable also means: /proc/self/mem and ptrace(2) are closed to other processes of this user. */
+        if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+                return -errno;
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return -errno;
         return 0;
 }

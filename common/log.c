@@ -2,81 +2,116 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <string.h>
 #include <sys/stat.h>
+
+#define TEXT_MAX 2048
+#define LINE_MAX_SIZE (TEXT_MAX * 4 + 128)
 
 static struct {
         const char *program;
         enum log_level max;
         bool journal;
-} state = { "lkm", LOG_LEVEL_INFO, false };
+} log_state = { "lkm", LOG_LEVEL_INFO, false };
 
-static const char *const level_names[] = {
-        [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning", [LOG_LEVEL_NOTICE] = "notice",
-        [LOG_LEVEL_INFO] = "info",   [LOG_LEVEL_DEBUG] = "debug",
+static const struct {
+        enum log_level level;
+        const char *name;
+} level_names[] = {
+        { LOG_LEVEL_ERROR, "error" }, { LOG_LEVEL_WARNING, "warning" }, { LOG_LEVEL_NOTICE, "notice" },
+        { LOG_LEVEL_INFO, "info" },   { LOG_LEVEL_DEBUG, "debug" },
 };
 
-/* $JOURNAL_STREAM is "device:inode" of the stream that goes to the journal, systemd.exec(5). */
+/* $JOURNAL_STREAM is inherited by everything below a service, so it counts only if it names our standard error. */
 static bool stderr_is_journal(void)
 {
-        const char *stream = getenv("JOURNAL_STREAM");
-        unsigned long long device, inode;
+        const char *text = getenv("JOURNAL_STREAM");
         struct stat st;
+        char own[64];
 
-        if (!stream || sscanf(stream, "%llu:%llu", &device, &inode) != 2 || fstat(STDERR_FILENO, &st) < 0)
+        if (!text || fstat(STDERR_FILENO, &st) < 0)
                 return false;
-        return st.st_dev == (dev_t)device && st.st_ino == (ino_t)inode;
+        snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+        return strcmp(own, text) == 0;
 }
 
 void log_init(const char *program, enum log_level max)
 {
-        state.program = program;
-        state.max = max;
-        state.journal = stderr_is_journal();
+        log_state.program = program;
+        log_state.max = max;
+        log_state.journal = stderr_is_journal();
 }
 
 void log_set_max_level(enum log_level max)
 {
-        state.max = max;
+        log_state.max = max;
 }
 
 int log_level_parse(enum log_level *ret_level, const char *text)
 {
-        for (unsigned i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
-                if (strcmp(level_names[i], text) == 0) {
-                        *ret_level = (enum log_level)i;
+        for (size_t i = 0; i < ELEMENTSOF(level_names); i++) {
+                if (strcmp(level_names[i].name, text) == 0) {
+                        *ret_level = level_names[i].level;
                         return 0;
                 }
         }
         return -EINVAL;
 }
 
+static const char *level_name(enum log_level level)
+{
+        for (size_t i = 0; i < ELEMENTSOF(level_names); i++) {
+                if (level_names[i].level == level)
+                        return level_names[i].name;
+        }
+        return "info";
+}
+
+/* Names and paths in the text may come from other users: a newline must not start a line of its own. */
+static size_t escape(char *line, size_t used, const char *text)
+{
+        static const char digits[] = "0123456789abcdef";
+
+        for (const char *p = text; *p; p++) {
+                unsigned char c = (unsigned char)*p;
+
+                if (c >= 0x20 && c != 0x7f) {
+                        line[used++] = *p;
+                        continue;
+                }
+                line[used++] = '\\';
+                line[used++] = 'x';
+                line[used++] = digits[c >> 4];
+                line[used++] = digits[c & 15];
+        }
+        return used;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
-        char line[2048];
-        size_t start, n;
+        char text[TEXT_MAX], line[LINE_MAX_SIZE];
+        int saved_errno = errno, n;
+        size_t used;
         va_list arguments;
-        int r;
 
-        if (level > state.max)
+        if (level > log_state.max)
                 return;
-        r = state.journal ? snprintf(line, sizeof(line), "<%d>", (int)level)
-                          : snprintf(line, sizeof(line), "%s: %s: ", state.program, level_names[level]);
-        start = r < 0 ? 0 : (size_t)r;
         va_start(arguments, format);
-        r = vsnprintf(line + start, sizeof(line) - start - 1, format, arguments);
+        n = vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        if (r < 0)
+        if (n < 0)
                 return;
-        n = strlen(line);
-        /* One event, one line: what came from outside cannot start another. */
-        for (size_t i = start; i < n; i++) {
-                if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-                        line[i] = '?';
-        }
-        line[n++] = '\n';
-        if (write(STDERR_FILENO, line, n) < 0)
-                return; /* there is nowhere to say it */
+
+        if (log_state.journal)
+                n = snprintf(line, 128, "<%d>", (int)level);
+        else
+                n = snprintf(line, 128, "%.64s: %s: ", log_state.program, level_name(level));
+        used = escape(line, (size_t)n, text);
+        line[used++] = '\n';
+        /* One write, so that lines of several processes do not mix. There is nowhere to report its failure. */
+        while (write(STDERR_FILENO, line, used) < 0 && errno == EINTR)
+                ;
+        errno = saved_errno;
 }

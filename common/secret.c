@@ -1,190 +1,277 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The arena is one mapping: guard page, small slots, guard page, large slots, guard page. A slot is its bytes and a
+ * canary. What describes a slot (struct secret) lies in ordinary memory, so that an overrun of key bytes cannot turn
+ * into an overrun of pointers, and so that small slots stay small.
+ */
 #include "common/secret.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 
-#define CANARY_SIZE 8
-#define SMALL_STRIDE 64   /* SECRET_SMALL_MAX, canary, rest unused: slots start on a cache line */
-#define LARGE_STRIDE 8256 /* SECRET_LARGE_MAX and a cache line with the canary */
+#include "common/bytes.h"
+
+#define CANARY_SIZE 16
+#define SMALL_STRIDE (SECRET_SMALL_MAX + CANARY_SIZE)
+/* A multiple of the cache line, so that slots do not share lines. */
+#define LARGE_STRIDE (SECRET_LARGE_MAX + 64)
+#define STACK_WIPE_SIZE (16 * 1024)
 
 struct secret {
-        atomic_uint n_refs;
+        uint8_t *data; /* the slot */
+        struct secret *next_free; /* valid while the slot is free */
+        atomic_uint n_references; /* 0 while the slot is free */
         uint32_t size;
-        uint32_t full_size; /* as allocated: where the canary stands */
-        uint32_t next_free; /* index + 1 */
-        uint8_t *slot;
 };
 
-/* One size class: its slots, and what is known of each outside the locked pages. */
-struct pool {
-        struct secret *secrets;
-        size_t n, n_used, stride, max;
-        uint32_t first_free; /* index + 1 */
+struct slot_class {
+        uint8_t *base;
+        size_t stride;
+        size_t capacity; /* bytes of a slot, without its canary */
+        size_t area; /* bytes mapped, a multiple of the page size */
+        size_t n;
+        size_t n_used;
+        struct secret *secrets; /* one for each slot */
+        struct secret *free;
 };
 
 static struct {
         pthread_mutex_t lock;
         enum secret_backing backing;
-        uint8_t *map; /* guard, small slots, guard, large slots, guard */
-        size_t n_map, page;
-        uint8_t *usable[2];
-        size_t n_usable[2];
-        uint64_t canary;
-        struct pool small, large;
-        char error[256];
+        bool forked; /* this is a child of the process that made the arena: its pages are not here */
+        uint8_t *base;
+        size_t size;
+        struct slot_class small, large;
+        uint8_t canary[CANARY_SIZE];
+        char error[320];
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static size_t round_up(size_t n, size_t to)
+static void arena_after_fork(void)
 {
-        return (n + to - 1) / to * to;
+        pthread_mutex_init(&arena.lock, NULL);
+        arena.forked = arena.backing != SECRET_BACKING_NONE;
 }
 
-static int arena_refuse(int error, const char *what, size_t n, const char **ret_error)
+static void arena_watch_forks(void)
 {
-        snprintf(arena.error, sizeof(arena.error),
-                 "cannot %s %zu KiB of memory for keys: %s. Raise the limit on locked memory to at least %zu KiB: LimitMEMLOCK= "
-                 "in the systemd unit, `ulimit -l` in a shell (RLIMIT_MEMLOCK)",
-                 what, n / 1024, strerror(-error), n / 1024);
-        if (ret_error)
-                *ret_error = arena.error;
-        return error;
+        pthread_atfork(NULL, NULL, arena_after_fork);
 }
 
-/* Replace the pages of one usable part by secret ones, and lock and populate them. */
-static int part_lock_memfd(uint8_t *at, size_t n)
+static int random_fill(uint8_t *p, size_t n)
 {
-        _cleanup_(closep) int fd = (int)syscall(SYS_memfd_secret, (unsigned)O_CLOEXEC);
-        void *p;
+        while (n > 0) {
+                ssize_t r = getrandom(p, n, 0);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r <= 0)
+                        return r < 0 ? -errno : -EIO;
+                p += r;
+                n -= (size_t)r;
+        }
+        return 0;
+}
+
+/* ---- making the arena ---- */
+
+static int class_init(struct slot_class *class, size_t n, size_t stride, size_t capacity, size_t page)
+{
+        size_t bytes;
+
+        if (n == 0 || n > UINT32_MAX || __builtin_mul_overflow(n, stride, &bytes) || bytes > SSIZE_MAX / 4)
+                return -EINVAL;
+        *class = (struct slot_class){
+                .stride = stride, .capacity = capacity, .area = (bytes + page - 1) / page * page, .n = n
+        };
+        return 0;
+}
+
+static int class_secrets_init(struct slot_class *class)
+{
+        class->secrets = calloc(class->n, sizeof(*class->secrets));
+        if (!class->secrets)
+                return -ENOMEM;
+        for (size_t i = class->n; i-- > 0;) {
+                struct secret *s = &class->secrets[i];
+
+                s->data = class->base + i * class->stride;
+                s->next_free = class->free;
+                class->free = s;
+                memcpy(s->data + class->capacity, arena.canary, CANARY_SIZE);
+        }
+        return 0;
+}
+
+/*
+ * Fault in every page now. The kernel does the writing: where it has no page left it answers -EFAULT, while a write of
+ * our own would end in SIGBUS. MADV_POPULATE_WRITE does not take memfd_secret(2) pages.
+ */
+static int area_populate(uint8_t *base, size_t n, size_t page)
+{
+        for (size_t i = 0; i < n; i += page) {
+                int r = random_fill(base + i, 1);
+
+                if (r < 0)
+                        return r == -EFAULT ? -ENOMEM : r;
+                base[i] = 0;
+        }
+        return 0;
+}
+
+/* Put memory of @fd (or, with -1, anonymous memory that is then locked) at @base, over the reservation. */
+static int area_map(uint8_t *base, size_t n, int fd, size_t offset, size_t page)
+{
+        int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+
+        if (mmap(base, n, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
+                return -errno;
+        if (madvise(base, n, MADV_DONTDUMP) < 0 || madvise(base, n, MADV_DONTFORK) < 0)
+                return -errno;
+        if (fd < 0 && mlock(base, n) < 0)
+                return -errno;
+        return area_populate(base, n, page);
+}
+
+static int arena_map(int fd, size_t page)
+{
+        size_t small = arena.small.area, large = arena.large.area;
+        uint8_t *base;
+        int r;
+
+        arena.size = small + large + 3 * page;
+        base = mmap(NULL, arena.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (base == MAP_FAILED)
+                return -errno;
+        /* The guards too: a child must find nothing of the arena, so that there is nothing to unmap there. */
+        r = madvise(base, arena.size, MADV_DONTFORK) < 0 ? -errno : 0;
+        if (r == 0)
+                r = area_map(base + page, small, fd, 0, page);
+        if (r == 0)
+                r = area_map(base + 2 * page + small, large, fd, small, page);
+        if (r < 0) {
+                munmap(base, arena.size);
+                return r;
+        }
+        arena.base = base;
+        arena.small.base = base + page;
+        arena.large.base = base + 2 * page + small;
+        return 0;
+}
+
+static int arena_map_memfd_secret(size_t page)
+{
+#ifdef SYS_memfd_secret
+        _cleanup_(closep) int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
 
         if (fd < 0)
                 return -errno;
-        if (ftruncate(fd, (off_t)n) < 0)
+        if (ftruncate(fd, (off_t)(arena.small.area + arena.large.area)) < 0)
                 return -errno;
-        p = mmap(at, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-        return p == MAP_FAILED ? -errno : 0;
+        return arena_map(fd, page);
+#else
+        return -ENOSYS;
+#endif
 }
 
-static int part_lock_anonymous(uint8_t *at, size_t n)
+static int arena_map_any(size_t page)
 {
-        void *p = mmap(at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-
-        if (p == MAP_FAILED || mlock(at, n) < 0)
-                return -errno;
-        return 0;
-}
-
-static int part_finish(uint8_t *at, size_t n, enum secret_backing backing)
-{
-        /* A page of memfd_secret that cannot be had ends the process with SIGBUS when touched; ask the kernel first. */
-        if (backing == SECRET_BACKING_MEMFD_SECRET && madvise(at, n, MADV_POPULATE_WRITE) < 0 && errno != EINVAL)
-                return -errno;
-        if (madvise(at, n, MADV_DONTDUMP) < 0 || madvise(at, n, MADV_DONTFORK) < 0)
-                return -errno;
-        for (size_t i = 0; i < n; i += arena.page)
-                ((volatile uint8_t *)at)[i] = 0;
-        return 0;
-}
-
-static int arena_lock(enum secret_backing backing)
-{
-        for (size_t i = 0; i < 2; i++) {
-                int r = backing == SECRET_BACKING_MEMFD_SECRET ? part_lock_memfd(arena.usable[i], arena.n_usable[i])
-                                                                : part_lock_anonymous(arena.usable[i], arena.n_usable[i]);
-
-                if (r == 0)
-                        r = part_finish(arena.usable[i], arena.n_usable[i], backing);
-                if (r < 0)
-                        return r;
-        }
-        arena.backing = backing;
-        return 0;
-}
-
-static int pool_init(struct pool *pool, uint8_t *at, size_t n, size_t stride, size_t max)
-{
-        *pool = (struct pool){ .secrets = calloc(n, sizeof(*pool->secrets)), .n = n, .stride = stride, .max = max };
-        if (!pool->secrets)
-                return -ENOMEM;
-        for (size_t i = n; i-- > 0;) {
-                pool->secrets[i].slot = at + i * stride;
-                pool->secrets[i].next_free = pool->first_free;
-                pool->first_free = (uint32_t)i + 1;
-        }
-        return 0;
-}
-
-static void arena_reset(void)
-{
-        if (arena.map)
-                munmap(arena.map, arena.n_map);
-        free(arena.small.secrets);
-        free(arena.large.secrets);
-        arena.map = NULL;
-        arena.small = arena.large = (struct pool){ 0 };
-        arena.backing = SECRET_BACKING_NONE;
-}
-
-static int arena_init(size_t n_small, size_t n_large, const char **ret_error)
-{
-        size_t wanted;
         int r;
 
-        arena.page = (size_t)sysconf(_SC_PAGESIZE);
-        arena.n_usable[0] = round_up(n_small * SMALL_STRIDE, arena.page);
-        arena.n_usable[1] = round_up(n_large * LARGE_STRIDE, arena.page);
-        wanted = arena.n_usable[0] + arena.n_usable[1];
-        arena.n_map = wanted + 3 * arena.page;
-        arena.map = mmap(NULL, arena.n_map, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (arena.map == MAP_FAILED) {
-                arena.map = NULL;
-                return arena_refuse(-errno, "reserve", wanted, ret_error);
+        if (arena_map_memfd_secret(page) == 0) {
+                arena.backing = SECRET_BACKING_MEMFD_SECRET;
+                return 0;
         }
-        arena.usable[0] = arena.map + arena.page;
-        arena.usable[1] = arena.usable[0] + arena.n_usable[0] + arena.page;
-        /* Kernels without memfd_secret, or with a limit that only it hits, still have mlock. Both refuse: so do we. */
-        r = arena_lock(SECRET_BACKING_MEMFD_SECRET);
-        if (r < 0)
-                r = arena_lock(SECRET_BACKING_MLOCK);
-        if (r < 0)
-                return arena_refuse(r, "lock", wanted, ret_error);
-        if (getrandom(&arena.canary, sizeof(arena.canary), 0) != (ssize_t)sizeof(arena.canary))
-                return arena_refuse(-EIO, "seed the canaries of", wanted, ret_error);
-        r = pool_init(&arena.small, arena.usable[0], n_small, SMALL_STRIDE, SECRET_SMALL_MAX);
+        /* Kernels without it, those that switch it off, and containers that forbid it. */
+        r = arena_map(-1, page);
         if (r == 0)
-                r = pool_init(&arena.large, arena.usable[1], n_large, LARGE_STRIDE, SECRET_LARGE_MAX);
-        return r < 0 ? arena_refuse(r, "describe", wanted, ret_error) : 0;
+                arena.backing = SECRET_BACKING_MLOCK;
+        return r;
+}
+
+static void arena_unmap(void)
+{
+        if (arena.base && !arena.forked)
+                munmap(arena.base, arena.size);
+        free(arena.small.secrets);
+        free(arena.large.secrets);
+        arena.small = arena.large = (struct slot_class){ 0 };
+        arena.base = NULL;
+        arena.size = 0;
+        arena.backing = SECRET_BACKING_NONE;
+        arena.forked = false;
+}
+
+static int arena_make(size_t n_small, size_t n_large, const char **ret_error)
+{
+        size_t page = (size_t)sysconf(_SC_PAGESIZE), need;
+        int r;
+
+        if (class_init(&arena.small, n_small, SMALL_STRIDE, SECRET_SMALL_MAX, page) < 0 ||
+            class_init(&arena.large, n_large, LARGE_STRIDE, SECRET_LARGE_MAX, page) < 0) {
+                *ret_error =
+                        "The memory for keys cannot have that size. Configure fewer cached keys, and at least one.";
+                return -EINVAL;
+        }
+        need = arena.small.area + arena.large.area;
+        r = arena_map_any(page);
+        if (r < 0) {
+                snprintf(arena.error, sizeof(arena.error),
+                         "Cannot lock %zu bytes of memory for keys (%s). Raise RLIMIT_MEMLOCK to at least %zu bytes "
+                         "(systemd unit: LimitMEMLOCK=%zu; shell: ulimit -l %zu), or configure fewer cached keys.",
+                         need, strerrordesc_np(-r), need, need, (need + 1023) / 1024);
+                *ret_error = arena.error;
+                return r;
+        }
+        r = random_fill(arena.canary, sizeof(arena.canary));
+        if (r == 0)
+                r = class_secrets_init(&arena.small);
+        if (r == 0)
+                r = class_secrets_init(&arena.large);
+        if (r < 0)
+                *ret_error =
+                        "Out of memory, or of random numbers, while the memory for keys was set up. Try again later.";
+        return r;
 }
 
 int secret_arena_init(size_t n_small, size_t n_large, const char **ret_error)
 {
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        const char *error = NULL;
         int r;
 
-        if (ret_error)
-                *ret_error = "the arena exists, or its size is not usable";
-        if (n_small == 0 || n_large == 0 || n_small > UINT32_MAX / 2 || n_large > UINT32_MAX / 2)
-                return -EINVAL;
+        pthread_once(&once, arena_watch_forks);
         pthread_mutex_lock(&arena.lock);
-        r = arena.map ? -EALREADY : arena_init(n_small, n_large, ret_error);
-        if (r < 0 && r != -EALREADY)
-                arena_reset();
+        if (arena.backing != SECRET_BACKING_NONE) {
+                error = "This process has its memory for keys already.";
+                r = -EALREADY;
+        } else {
+                r = arena_make(n_small, n_large, &error);
+                if (r < 0)
+                        arena_unmap();
+        }
         pthread_mutex_unlock(&arena.lock);
+        if (r < 0 && ret_error)
+                *ret_error = error;
         return r;
 }
 
 void secret_arena_deinit(void)
 {
         pthread_mutex_lock(&arena.lock);
-        for (size_t i = 0; i < 2 && arena.map; i++)
-                explicit_bzero(arena.usable[i], arena.n_usable[i]);
-        arena_reset();
+        if (arena.base && !arena.forked) {
+                assert(arena.small.n_used == 0 && arena.large.n_used == 0);
+                explicit_bzero(arena.small.base, arena.small.area);
+                explicit_bzero(arena.large.base, arena.large.area);
+        }
+        arena_unmap();
         pthread_mutex_unlock(&arena.lock);
 }
 
@@ -195,6 +282,7 @@ enum secret_backing secret_arena_backing(void)
 
 void secret_arena_usage(size_t *ret_small_used, size_t *ret_small, size_t *ret_large_used, size_t *ret_large)
 {
+        pthread_mutex_lock(&arena.lock);
         if (ret_small_used)
                 *ret_small_used = arena.small.n_used;
         if (ret_small)
@@ -203,103 +291,115 @@ void secret_arena_usage(size_t *ret_small_used, size_t *ret_small, size_t *ret_l
                 *ret_large_used = arena.large.n_used;
         if (ret_large)
                 *ret_large = arena.large.n;
+        pthread_mutex_unlock(&arena.lock);
+}
+
+static bool class_contains(const struct slot_class *class, const void *address)
+{
+        return class->base && (uintptr_t)address >= (uintptr_t) class->base &&
+               (uintptr_t)address < (uintptr_t) class->base + class->area;
 }
 
 bool secret_arena_contains(const void *address)
 {
-        for (size_t i = 0; i < 2 && arena.map; i++) {
-                if ((const uint8_t *)address >= arena.usable[i] && (const uint8_t *)address < arena.usable[i] + arena.n_usable[i])
-                        return true;
-        }
-        return false;
+        return class_contains(&arena.small, address) || class_contains(&arena.large, address);
 }
 
-/* ---- secrets ---- */
-
-static struct pool *pool_for(size_t n)
-{
-        return n <= SECRET_SMALL_MAX ? &arena.small : &arena.large;
-}
+/* ---- one secret ---- */
 
 int secret_new(struct secret **ret_secret, size_t n)
 {
-        struct pool *pool = pool_for(n);
-        struct secret *s = NULL;
+        struct slot_class *class = n <= SECRET_SMALL_MAX ? &arena.small : &arena.large;
+        struct secret *s;
 
         if (n == 0 || n > SECRET_LARGE_MAX)
                 return -EINVAL;
         pthread_mutex_lock(&arena.lock);
-        if (pool->first_free) {
-                s = &pool->secrets[pool->first_free - 1];
-                pool->first_free = s->next_free;
-                pool->n_used++;
+        s = arena.forked ? NULL : class->free;
+        if (s) {
+                class->free = s->next_free;
+                class->n_used++;
         }
         pthread_mutex_unlock(&arena.lock);
         if (!s)
                 return -ENOBUFS;
-        atomic_init(&s->n_refs, 1);
-        s->size = s->full_size = (uint32_t)n;
-        memcpy(s->slot + n, &arena.canary, CANARY_SIZE);
 
+        /* A free slot is all zero: its pages came so, and every release wipes. */
+        s->next_free = NULL;
+        s->size = (uint32_t)n;
+        atomic_store_explicit(&s->n_references, 1, memory_order_relaxed);
         *ret_secret = s;
         return 0;
 }
 
 int secret_new_random(struct secret **ret_secret, size_t n)
 {
-        struct secret *s;
-        int r = secret_new(&s, n);
+        _cleanup_(secret_unrefp) struct secret *s = NULL;
+        int r;
 
-        for (size_t done = 0; r == 0 && done < n;) {
-                ssize_t got = getrandom(s->slot + done, n - done, 0);
-
-                if (got >= 0)
-                        done += (size_t)got;
-                else if (errno != EINTR)
-                        r = -errno;
-                if (r < 0)
-                        secret_unref(s);
-        }
-        if (r == 0)
-                *ret_secret = s;
-        return r;
+        r = secret_new(&s, n);
+        if (r < 0)
+                return r;
+        r = random_fill(s->data, n);
+        if (r < 0)
+                return r;
+        *ret_secret = TAKE_PTR(s);
+        return 0;
 }
 
 struct secret *secret_ref(struct secret *s)
 {
-        atomic_fetch_add_explicit(&s->n_refs, 1, memory_order_relaxed);
+        unsigned before = atomic_fetch_add_explicit(&s->n_references, 1, memory_order_relaxed);
+
+        assert(before > 0 && before < UINT_MAX);
+        (void)before;
         return s;
 }
 
-static bool canary_is_whole(const struct secret *s)
+/* Somebody wrote past the end of a secret: nothing in this process is to be trusted any more. */
+static void canary_check(const struct slot_class *class, const struct secret *s)
 {
-        uint64_t found;
+        static const char message[] = "lkm: memory for keys was overrun; stopping.\n";
 
-        memcpy(&found, s->slot + s->full_size, CANARY_SIZE);
-        return found == arena.canary;
+        if (bytes_equal((struct bytes){ s->data + class->capacity, CANARY_SIZE },
+                        (struct bytes){ arena.canary, CANARY_SIZE }))
+                return;
+        if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0) {
+                /* abort() tells as well */
+        }
+        abort();
+}
+
+static void secret_release(struct secret *s)
+{
+        struct slot_class *class = &arena.large;
+
+        if ((uintptr_t)s >= (uintptr_t)arena.small.secrets &&
+            (uintptr_t)s < (uintptr_t)(arena.small.secrets + arena.small.n))
+                class = &arena.small;
+
+        if (!arena.forked) {
+                explicit_bzero(s->data, s->size);
+                canary_check(class, s);
+        }
+        s->size = 0;
+        pthread_mutex_lock(&arena.lock);
+        s->next_free = class->free;
+        class->free = s;
+        class->n_used--;
+        pthread_mutex_unlock(&arena.lock);
 }
 
 struct secret *secret_unref(struct secret *s)
 {
-        struct pool *pool;
+        unsigned before;
 
-        if (!s || atomic_fetch_sub_explicit(&s->n_refs, 1, memory_order_acq_rel) != 1)
+        if (!s)
                 return NULL;
-        if (!canary_is_whole(s)) {
-                static const char text[] = "lkm: a secret was written past its end\n";
-
-                if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
-                        /* nothing more can be said */
-                }
-                abort();
-        }
-        explicit_bzero(s->slot, s->full_size + CANARY_SIZE);
-        pool = pool_for(s->full_size);
-        pthread_mutex_lock(&arena.lock);
-        s->next_free = pool->first_free;
-        pool->first_free = (uint32_t)(s - pool->secrets) + 1;
-        pool->n_used--;
-        pthread_mutex_unlock(&arena.lock);
+        before = atomic_fetch_sub_explicit(&s->n_references, 1, memory_order_acq_rel);
+        assert(before > 0);
+        if (before == 1)
+                secret_release(s);
         return NULL;
 }
 
@@ -310,86 +410,88 @@ size_t secret_size(const struct secret *s)
 
 void secret_truncate(struct secret *s, size_t n)
 {
-        if (n == 0 || n > s->size)
-                abort();
-        explicit_bzero(s->slot + n, s->size - n);
+        assert(n >= 1 && n <= s->size);
+        explicit_bzero(s->data + n, s->size - n);
         s->size = (uint32_t)n;
 }
 
 bool secret_equal(const struct secret *a, const struct secret *b)
 {
-        uint8_t difference = 0;
-
-        if (a->size != b->size)
-                return false;
-        for (size_t i = 0; i < a->size; i++)
-                difference = (uint8_t)(difference | (a->slot[i] ^ b->slot[i]));
-        return difference == 0;
+        return bytes_equal_secret((struct bytes){ a->data, a->size }, (struct bytes){ b->data, b->size });
 }
 
 uint8_t *secret_view_begin(struct secret *s)
 {
-        return s->slot;
+        return s->data;
 }
 
 void secret_view_end(struct secret *s, uint8_t **view)
 {
+        assert(*view == s->data);
         (void)s;
         *view = NULL;
 }
 
-/* ---- wiping ---- */
+/* ---- memory outside of the arena ---- */
 
 void secret_wipe(void *p, size_t n)
 {
-        explicit_bzero(p, n);
+        if (n > 0)
+                explicit_bzero(p, n);
 }
 
-__attribute__((noinline)) void secret_wipe_stack(void)
+__attribute__((__noinline__)) void secret_wipe_stack(void)
 {
-        uint8_t dead[16 * 1024];
+        uint8_t dead[STACK_WIPE_SIZE];
 
         explicit_bzero(dead, sizeof(dead));
+        /* Keeps the array, and this frame, in being until here. */
+        __asm__ volatile("" : : "r"(dead) : "memory");
 }
 
-void *secret_malloc(size_t n)
-{
-        return malloc(n);
-}
-
-void *secret_calloc(size_t n, size_t size)
-{
-        return calloc(n, size);
-}
-
-void *secret_realloc(void *p, size_t n)
-{
-        size_t old = p ? malloc_usable_size(p) : 0;
-        void *larger;
-
-        if (n == 0) {
-                secret_free(p);
-                return NULL;
-        }
-        larger = malloc(n);
-        if (!larger)
-                return NULL;
-        if (p) {
-                memcpy(larger, p, old < n ? old : n);
-                secret_free(p);
-        }
-        return larger;
-}
-
-char *secret_strdup(const char *s)
-{
-        return strdup(s);
-}
-
-void secret_free(void *p)
+/*
+ * malloc_usable_size() rather than a header of our own: a block that a library hands out and a caller gives to plain
+ * free(), or the other way round, then is merely not wiped instead of corrupting the heap. Not inlined, so that no
+ * compiler holds the size that was asked for against the size that is wiped.
+ */
+__attribute__((__noinline__)) void secret_free(void *p)
 {
         if (!p)
                 return;
         explicit_bzero(p, malloc_usable_size(p));
         free(p);
+}
+
+__attribute__((__noinline__)) void *secret_malloc(size_t n)
+{
+        return malloc(n > 0 ? n : 1);
+}
+
+__attribute__((__noinline__)) void *secret_calloc(size_t n, size_t size)
+{
+        return calloc(n > 0 ? n : 1, size > 0 ? size : 1);
+}
+
+__attribute__((__noinline__)) void *secret_realloc(void *p, size_t n)
+{
+        size_t n_old = p ? malloc_usable_size(p) : 0;
+        void *moved;
+
+        /* Never realloc(3): it may move the block and leave the old bytes behind. */
+        moved = secret_malloc(n);
+        if (!moved || !p)
+                return moved;
+        memcpy(moved, p, n < n_old ? n : n_old);
+        secret_free(p);
+        return moved;
+}
+
+char *secret_strdup(const char *s)
+{
+        size_t n = strlen(s) + 1;
+        char *copy = secret_malloc(n);
+
+        if (copy)
+                memcpy(copy, s, n);
+        return copy;
 }

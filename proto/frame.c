@@ -1,489 +1,596 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * messages.def becomes one table of fields for each message; pack, unpack and size are one loop each over it. What
+ * message_pack() writes, message_unpack() accepts: both check a value against its kind by the same functions.
+ */
 #include "proto/frame.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <string.h>
 
-/* ---- messages.def as data ---- */
+enum kind {
+        KIND_U8,
+        KIND_U16,
+        KIND_U32,
+        KIND_U64,
+        KIND_UUID,
+        KIND_BYTES,
+        KIND_TEXT,
+        KIND_JSON,
+        KIND_PAIRS,
+        KIND_SECRET
+};
 
-enum kind { KIND_U8, KIND_U16, KIND_U32, KIND_U64, KIND_UUID, KIND_BYTES, KIND_TEXT, KIND_JSON, KIND_PAIRS, KIND_SECRET };
-enum { MAY = 0, MUST = 1 };
+/* The words that messages.def uses. */
 enum { REQUEST = MESSAGE_FLAG_REQUEST, REPLY = MESSAGE_FLAG_REPLY, KEY = MESSAGE_FLAG_KEY };
+enum { MAY, MUST };
 
-struct field {
-        uint16_t tag;
-        enum kind kind;
-        int must;
-        uint32_t maximum; /* bytes; 0 = fixed by the kind */
-        size_t offset;    /* in the message's struct */
+struct field_info {
+        uint16_t tag; /* 0 ends the table */
+        uint8_t kind;
+        uint8_t must;
+        uint32_t maximum;
+        size_t offset; /* in the message's struct */
 };
 
-struct message_description {
-        const char *name, *summary;
-        uint16_t number;
+struct message_info {
+        const char *name;
+        const char *summary;
+        const struct field_info *fields;
+        size_t size; /* of its struct */
         unsigned flags;
-        const struct field *fields;
-        size_t n_fields;
 };
 
-#define MESSAGE(NAME, name, number, flags, text) static const struct field fields_##name[] = {
-#define FIELD(NAME, name, field, tag, kind, flags, maximum, text) \
-        { tag, KIND_##kind, flags, maximum, offsetof(struct message_##name, field) },
-#define MESSAGE_END(NAME, name) { 0 } };
+#define MESSAGE(NAME, name, number, flags, text) static const struct field_info name##_fields[] = {
+#define FIELD(NAME, name, field, tag, kind, flags, maximum, text)                                                      \
+        { (tag), KIND_##kind, (flags), (maximum), offsetof(struct message_##name, field) },
+#define MESSAGE_END(NAME, name)                                                                                        \
+        {                                                                                                              \
+                0                                                                                                      \
+        }                                                                                                              \
+        }                                                                                                              \
+        ;
 #include "proto/messages.def"
 #undef MESSAGE
 #undef FIELD
 #undef MESSAGE_END
 
-static const struct message_description descriptions[] = {
-#define MESSAGE(NAME, name, number, flags, text) { #NAME, text, number, flags, fields_##name, ELEMENTSOF(fields_##name) - 1 },
+#define MESSAGE(NAME, name, number, flags, text)                                                                       \
+        static const struct message_info name##_info = { #NAME, text, name##_fields, sizeof(struct message_##name),    \
+                                                         (flags) };
 #define FIELD(NAME, name, field, tag, kind, flags, maximum, text)
+#define MESSAGE_END(NAME, name)
+#include "proto/messages.def"
+#undef MESSAGE
+#undef MESSAGE_END
+
+static const struct message_info *message_find(unsigned number)
+{
+        switch (number) {
+#define MESSAGE(NAME, name, number, flags, text)                                                                       \
+        case MESSAGE_##NAME:                                                                                           \
+                return &name##_info;
 #define MESSAGE_END(NAME, name)
 #include "proto/messages.def"
 #undef MESSAGE
 #undef FIELD
 #undef MESSAGE_END
-};
-
-static const struct message_description *describe(uint16_t number)
-{
-        for (size_t i = 0; i < ELEMENTSOF(descriptions); i++) {
-                if (descriptions[i].number == number)
-                        return &descriptions[i];
+        default:
+                return NULL;
         }
-        return NULL;
-}
-
-const char *message_name(uint16_t number)
-{
-        const struct message_description *d = describe(number);
-
-        return d ? d->name : "?";
-}
-
-unsigned message_flags(uint16_t number)
-{
-        const struct message_description *d = describe(number);
-
-        return d ? d->flags : 0;
-}
-
-const char *message_summary(uint16_t number)
-{
-        const struct message_description *d = describe(number);
-
-        return d ? d->summary : "";
-}
-
-static const struct {
-        unsigned number;
-        const char *name, *sentence;
-} errors[] = {
-#define PROTO_ERROR(NAME, number, sentence) { number, #NAME, sentence },
-#include "proto/errors.def"
-#undef PROTO_ERROR
-};
-
-const char *proto_error_name(unsigned code)
-{
-        for (size_t i = 0; i < ELEMENTSOF(errors); i++) {
-                if (errors[i].number == code)
-                        return errors[i].name;
-        }
-        return "?";
-}
-
-const char *proto_error_sentence(unsigned code)
-{
-        for (size_t i = 0; i < ELEMENTSOF(errors); i++) {
-                if (errors[i].number == code)
-                        return errors[i].sentence;
-        }
-        return "An error that this program does not know. Update it.";
 }
 
 /* ---- pairs ---- */
 
+static int bytes_order(struct bytes a, struct bytes b)
+{
+        size_t n = a.n < b.n ? a.n : b.n;
+
+        for (size_t i = 0; i < n; i++) {
+                if (a.data[i] != b.data[i])
+                        return a.data[i] < b.data[i] ? -1 : 1;
+        }
+        return a.n < b.n ? -1 : a.n > b.n;
+}
+
 size_t pairs_pack_size(const struct pairs *pairs)
 {
-        size_t n = 1;
+        size_t n = 2;
 
         for (size_t i = 0; i < pairs->n; i++)
                 n += 4 + pairs->pair[i].key.n + pairs->pair[i].value.n;
         return n;
 }
 
-/* Return: below, equal to or above 0 as strcmp() does. */
-static int pairs_compare(struct bytes a, struct bytes b)
-{
-        for (size_t i = 0; i < a.n && i < b.n; i++) {
-                if (a.data[i] != b.data[i])
-                        return a.data[i] - b.data[i];
-        }
-        return a.n < b.n ? -1 : a.n > b.n;
-}
-
 int pairs_sort(struct pairs *pairs)
 {
         for (size_t i = 1; i < pairs->n; i++) {
                 for (size_t j = i; j > 0; j--) {
-                        int order = pairs_compare(pairs->pair[j - 1].key, pairs->pair[j].key);
-                        __typeof__(pairs->pair[0]) swapped = pairs->pair[j];
+                        int order = bytes_order(pairs->pair[j - 1].key, pairs->pair[j].key);
+                        __typeof__(pairs->pair[0]) swap = pairs->pair[j];
 
                         if (order == 0)
                                 return -EEXIST;
                         if (order < 0)
                                 break;
                         pairs->pair[j] = pairs->pair[j - 1];
-                        pairs->pair[j - 1] = swapped;
+                        pairs->pair[j - 1] = swap;
                 }
         }
         return 0;
 }
 
-static uint8_t *string_pack(uint8_t *p, struct bytes text)
+static int pairs_check(const struct pairs *pairs)
 {
-        bytes_put_u16(p, (uint16_t)text.n);
-        if (text.n > 0)
-                memcpy(p + 2, text.data, text.n);
-        return p + 2 + text.n;
-}
-
-static void pairs_pack(uint8_t *p, const struct pairs *pairs)
-{
-        *p++ = (uint8_t)pairs->n;
+        if (pairs->n > PAIRS_MAX)
+                return -EMSGSIZE;
         for (size_t i = 0; i < pairs->n; i++) {
-                p = string_pack(p, pairs->pair[i].key);
-                p = string_pack(p, pairs->pair[i].value);
+                struct bytes key = pairs->pair[i].key, value = pairs->pair[i].value;
+
+                if (key.n > PAIR_KEY_MAX || value.n > PAIR_VALUE_MAX)
+                        return -EMSGSIZE;
+                if (key.n == 0 || !bytes_is_text(key) || !bytes_is_text(value))
+                        return -EINVAL;
+                if (i > 0 && bytes_order(pairs->pair[i - 1].key, key) >= 0)
+                        return -EINVAL;
         }
+        return 0;
 }
 
-static bool string_unpack(struct bytes *ret_text, const uint8_t **p, const uint8_t *end, size_t maximum)
+static uint8_t *short_put(uint8_t *p, struct bytes b)
+{
+        bytes_put_u16(p, (uint16_t)b.n);
+        if (b.n > 0)
+                memcpy(p + 2, b.data, b.n);
+        return p + 2 + b.n;
+}
+
+int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n)
+{
+        uint8_t *p = data + 2;
+        int r = pairs_check(pairs);
+
+        if (r < 0)
+                return r;
+        if (pairs_pack_size(pairs) > n)
+                return -EMSGSIZE;
+        bytes_put_u16(data, (uint16_t)pairs->n);
+        for (size_t i = 0; i < pairs->n; i++)
+                p = short_put(short_put(p, pairs->pair[i].key), pairs->pair[i].value);
+        *ret_n = (size_t)(p - data);
+        return 0;
+}
+
+static bool short_get(struct bytes *ret, struct bytes *rest)
 {
         size_t n;
 
-        if (end - *p < 2)
+        if (rest->n < 2)
                 return false;
-        n = bytes_get_u16(*p);
-        *p += 2;
-        if (n > maximum || (size_t)(end - *p) < n)
+        n = bytes_get_u16(rest->data);
+        if (rest->n - 2 < n)
                 return false;
-        *ret_text = (struct bytes){ *p, n };
-        *p += n;
-        return bytes_is_text(*ret_text);
-}
-
-static bool pairs_unpack(struct pairs *ret_pairs, const uint8_t *p, size_t n)
-{
-        const uint8_t *end = p + n;
-
-        if (n == 0 || *p > PAIRS_MAX)
-                return false;
-        ret_pairs->n = *p++;
-        for (size_t i = 0; i < ret_pairs->n; i++) {
-                if (!string_unpack(&ret_pairs->pair[i].key, &p, end, PAIR_KEY_MAX) ||
-                    !string_unpack(&ret_pairs->pair[i].value, &p, end, PAIR_VALUE_MAX))
-                        return false;
-                if (i > 0 && pairs_compare(ret_pairs->pair[i - 1].key, ret_pairs->pair[i].key) >= 0)
-                        return false;
-        }
-        return p == end;
-}
-
-static bool pairs_fit(const struct pairs *pairs)
-{
-        if (pairs->n > PAIRS_MAX)
-                return false;
-        for (size_t i = 0; i < pairs->n; i++) {
-                if (pairs->pair[i].key.n > PAIR_KEY_MAX || pairs->pair[i].value.n > PAIR_VALUE_MAX)
-                        return false;
-        }
+        *ret = (struct bytes){ rest->data + 2, n };
+        rest->data += 2 + n;
+        rest->n -= 2 + n;
         return true;
 }
 
-/* ---- fields ---- */
-
-static size_t kind_fixed_size(enum kind kind)
+static bool pairs_unpack(struct pairs *ret, struct bytes value)
 {
-        static const uint8_t sizes[] = { [KIND_U8] = 1, [KIND_U16] = 2, [KIND_U32] = 4, [KIND_U64] = 8, [KIND_UUID] = UUID_SIZE,
-                                         [KIND_SECRET] = 0 };
+        struct bytes rest = { value.data + 2, value.n - 2 };
+        size_t n;
 
-        return (size_t)kind < sizeof(sizes) ? sizes[kind] : 0;
-}
-
-static bool field_unpack(const struct field *field, void *at, const uint8_t *p, size_t n)
-{
-        size_t fixed = kind_fixed_size(field->kind);
-
-        if (fixed ? n != fixed : n > field->maximum)
+        if (value.n < 2)
                 return false;
-        switch (field->kind) {
-        case KIND_U8:
-                *(uint8_t *)at = *p;
-                return true;
-        case KIND_U16:
-                *(uint16_t *)at = bytes_get_u16(p);
-                return true;
-        case KIND_U32:
-                *(uint32_t *)at = bytes_get_u32(p);
-                return true;
-        case KIND_U64:
-                *(uint64_t *)at = bytes_get_u64(p);
-                return true;
-        case KIND_UUID:
-                *(const uint8_t **)at = p;
-                return true;
-        case KIND_TEXT:
-                *(struct bytes *)at = (struct bytes){ p, n };
-                return bytes_is_text(*(struct bytes *)at);
-        case KIND_BYTES:
-        case KIND_JSON:
-                *(struct bytes *)at = (struct bytes){ p, n };
-                return true;
-        case KIND_PAIRS:
-                return pairs_unpack(at, p, n);
-        case KIND_SECRET:
-                /* Noted here, made when the whole frame has proved sound. */
-                return n > 0;
+        n = bytes_get_u16(value.data);
+        if (n > PAIRS_MAX)
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                if (!short_get(&ret->pair[i].key, &rest) || !short_get(&ret->pair[i].value, &rest))
+                        return false;
         }
-        return false;
+        ret->n = n;
+        return rest.n == 0 && pairs_check(ret) == 0;
 }
 
-/* Bytes of a field's value; 0 with *ret_present false when it is absent; SIZE_MAX over its maximum. */
-static size_t field_size(const struct field *field, const void *at, bool *ret_present)
-{
-        size_t n = 0;
+/* ---- values ---- */
 
-        *ret_present = true;
-        switch (field->kind) {
-        case KIND_U8:
-                *ret_present = *(const uint8_t *)at != 0;
-                break;
-        case KIND_U16:
-                *ret_present = *(const uint16_t *)at != 0;
-                break;
-        case KIND_U32:
-                *ret_present = *(const uint32_t *)at != 0;
-                break;
-        case KIND_U64:
-                *ret_present = *(const uint64_t *)at != 0;
-                break;
-        case KIND_UUID:
-                *ret_present = *(const uint8_t *const *)at != NULL;
-                break;
-        case KIND_BYTES:
-        case KIND_TEXT:
-        case KIND_JSON:
-                n = ((const struct bytes *)at)->n;
-                *ret_present = n > 0;
-                break;
-        case KIND_PAIRS:
-                n = pairs_pack_size(at);
-                *ret_present = ((const struct pairs *)at)->n > 0;
-                if (!pairs_fit(at))
-                        return SIZE_MAX;
-                break;
-        case KIND_SECRET:
-                *ret_present = *(struct secret *const *)at != NULL;
-                n = *ret_present ? secret_size(*(struct secret *const *)at) : 0;
-                break;
+/* Text that begins and ends like an object and may have line breaks; whoever reads its members parses the rest. */
+static bool bytes_is_json(struct bytes b)
+{
+        size_t begin = 0;
+
+        if (b.n < 2 || b.data[0] != '{' || b.data[b.n - 1] != '}')
+                return false;
+        for (size_t i = 0; i < b.n; i++) {
+                if (b.data[i] != '\n' && b.data[i] != '\r' && b.data[i] != '\t')
+                        continue;
+                if (!bytes_is_text((struct bytes){ b.data + begin, i - begin }))
+                        return false;
+                begin = i + 1;
         }
-        if (kind_fixed_size(field->kind))
-                return kind_fixed_size(field->kind);
-        return n > field->maximum ? SIZE_MAX : n;
+        return bytes_is_text((struct bytes){ b.data + begin, b.n - begin });
 }
 
-static void field_pack(const struct field *field, const void *at, uint8_t *p, size_t n)
+static int bytes_check(const struct field_info *field, struct bytes b)
 {
-        uint8_t *view;
+        if (b.n > field->maximum)
+                return -EMSGSIZE;
+        if (field->kind == KIND_TEXT && !bytes_is_text(b))
+                return -EINVAL;
+        if (field->kind == KIND_JSON && !bytes_is_json(b))
+                return -EINVAL;
+        return 0;
+}
 
+static uint64_t integer_get(const struct field_info *field, const void *member)
+{
         switch (field->kind) {
         case KIND_U8:
-                *p = *(const uint8_t *)at;
-                return;
+                return *(const uint8_t *)member;
         case KIND_U16:
-                bytes_put_u16(p, *(const uint16_t *)at);
-                return;
+                return *(const uint16_t *)member;
         case KIND_U32:
-                bytes_put_u32(p, *(const uint32_t *)at);
-                return;
-        case KIND_U64:
-                bytes_put_u64(p, *(const uint64_t *)at);
-                return;
+                return *(const uint32_t *)member;
+        default:
+                return *(const uint64_t *)member;
+        }
+}
+
+/* Length of the packed value; *@ret_present tells whether the field is to be written at all. */
+static int value_measure(const struct field_info *field, const void *member, bool *ret_present, size_t *ret_n)
+{
+        switch (field->kind) {
         case KIND_UUID:
-                memcpy(p, *(const uint8_t *const *)at, UUID_SIZE);
+                *ret_present = *(const uint8_t *const *)member != NULL;
+                *ret_n = UUID_SIZE;
+                return 0;
+        case KIND_PAIRS: {
+                const struct pairs *pairs = member;
+                int r = pairs_check(pairs);
+
+                if (r < 0)
+                        return r;
+                *ret_n = pairs_pack_size(pairs);
+                *ret_present = pairs->n > 0;
+                return *ret_n > field->maximum ? -EMSGSIZE : 0;
+        }
+        case KIND_SECRET: {
+                const struct secret *secret = *(struct secret *const *)member;
+
+                *ret_present = secret != NULL;
+                *ret_n = field->maximum;
+                return secret && secret_size(secret) != field->maximum ? -EMSGSIZE : 0;
+        }
+        case KIND_BYTES:
+        case KIND_TEXT:
+        case KIND_JSON: {
+                const struct bytes *b = member;
+
+                *ret_present = field->must ? b->data != NULL : b->n > 0;
+                *ret_n = b->n;
+                return *ret_present ? bytes_check(field, *b) : 0;
+        }
+        default:
+                *ret_present = field->must || integer_get(field, member) != 0;
+                *ret_n = (size_t)1 << field->kind;
+                return 0;
+        }
+}
+
+static void integer_put(uint8_t *p, size_t n, uint64_t v)
+{
+        for (size_t i = n; i-- > 0; v >>= 8)
+                p[i] = (uint8_t)v;
+}
+
+/* Write the value, of the @n bytes that value_measure() told. */
+static void value_pack(const struct field_info *field, const void *member, uint8_t *p, size_t n)
+{
+        switch (field->kind) {
+        case KIND_UUID:
+                memcpy(p, *(const uint8_t *const *)member, UUID_SIZE);
                 return;
+        case KIND_PAIRS: {
+                int r = pairs_pack(member, p, n, &n);
+
+                assert(r == 0);
+                (void)r;
+                return;
+        }
+        case KIND_SECRET: {
+                struct secret *secret = *(struct secret *const *)member;
+                uint8_t *view = secret_view_begin(secret);
+
+                memcpy(p, view, n);
+                secret_view_end(secret, &view);
+                return;
+        }
         case KIND_BYTES:
         case KIND_TEXT:
         case KIND_JSON:
                 if (n > 0)
-                        memcpy(p, ((const struct bytes *)at)->data, n);
+                        memcpy(p, ((const struct bytes *)member)->data, n);
                 return;
+        default:
+                integer_put(p, n, integer_get(field, member));
+                return;
+        }
+}
+
+static int integer_unpack(const struct field_info *field, struct bytes value, void *member)
+{
+        if (value.n != (size_t)1 << field->kind)
+                return FRAME_E_INVALID;
+        switch (field->kind) {
+        case KIND_U8:
+                *(uint8_t *)member = value.data[0];
+                break;
+        case KIND_U16:
+                *(uint16_t *)member = bytes_get_u16(value.data);
+                break;
+        case KIND_U32:
+                *(uint32_t *)member = bytes_get_u32(value.data);
+                break;
+        default:
+                *(uint64_t *)member = bytes_get_u64(value.data);
+                break;
+        }
+        return 0;
+}
+
+static int secret_unpack(const struct field_info *field, struct bytes value, struct secret **ret_secret)
+{
+        uint8_t *view;
+        int r;
+
+        if (value.n != field->maximum)
+                return FRAME_E_INVALID;
+        r = secret_new(ret_secret, value.n);
+        if (r < 0)
+                return r;
+        view = secret_view_begin(*ret_secret);
+        memcpy(view, value.data, value.n);
+        secret_view_end(*ret_secret, &view);
+        return 0;
+}
+
+static int value_unpack(const struct field_info *field, struct bytes value, void *member)
+{
+        switch (field->kind) {
+        case KIND_UUID:
+                if (value.n != UUID_SIZE)
+                        return FRAME_E_INVALID;
+                *(const uint8_t **)member = value.data;
+                return 0;
         case KIND_PAIRS:
-                pairs_pack(p, at);
-                return;
+                return value.n <= field->maximum && pairs_unpack(member, value) ? 0 : FRAME_E_INVALID;
         case KIND_SECRET:
-                view = secret_view_begin(*(struct secret *const *)at);
-                memcpy(p, view, n);
-                secret_view_end(*(struct secret *const *)at, &view);
-                return;
+                return secret_unpack(field, value, member);
+        case KIND_BYTES:
+        case KIND_TEXT:
+        case KIND_JSON:
+                if (bytes_check(field, value) < 0)
+                        return FRAME_E_INVALID;
+                *(struct bytes *)member = value;
+                return 0;
+        default:
+                return integer_unpack(field, value, member);
         }
 }
 
 /* ---- frames ---- */
 
+static uint32_t frame_limit(unsigned flags)
+{
+        return flags & MESSAGE_FLAG_KEY ? FRAME_KEY_MAX : FRAME_MAX;
+}
+
+/* Tells as early as the bytes allow that a frame is wrong, so that nobody waits for the rest of one. */
 int frame_header_unpack(struct frame_header *ret_header, const uint8_t *data, size_t n)
 {
         struct frame_header header;
+        uint32_t length;
 
+        if (n < 4)
+                return FRAME_E_INCOMPLETE;
+        length = bytes_get_u32(data);
+        if (length < FRAME_HEADER_SIZE - 4 || length > FRAME_MAX - 4)
+                return FRAME_E_INVALID;
         if (n < FRAME_HEADER_SIZE)
                 return FRAME_E_INCOMPLETE;
-        header.length = bytes_get_u32(data);
-        if (header.length < FRAME_HEADER_SIZE - 4 || header.length > FRAME_MAX - 4)
-                return FRAME_E_INVALID;
-        header.length += 4;
-        header.number = bytes_get_u16(data + 4);
-        header.request_id = bytes_get_u32(data + 8);
-        if (bytes_get_u16(data + 6) != 0)
-                return FRAME_E_INVALID;
-        if ((message_flags(header.number) & MESSAGE_FLAG_KEY) && header.length > FRAME_KEY_MAX)
+        header = (struct frame_header){ length + 4, bytes_get_u16(data + 4), bytes_get_u32(data + 8) };
+        if (bytes_get_u16(data + 6) != 0 || header.length > frame_limit(message_flags(header.number)))
                 return FRAME_E_INVALID;
         *ret_header = header;
         return 0;
 }
 
-/* Parse the fields into @message; where a secret stands goes to *ret_secret. */
-static int fields_unpack(const struct message_description *d, union message *message, const uint8_t *p, const uint8_t *end,
-                         struct bytes *ret_secret)
+/* Fill @message by the fields in @rest. Known tags that are passed over were left out. */
+static int fields_unpack(const struct message_info *info, struct bytes rest, uint8_t *message)
 {
-        size_t i = 0;
-        uint32_t last = 0;
+        const struct field_info *field = info->fields;
+        uint16_t tag, last = 0;
 
-        while (p < end) {
-                uint16_t tag;
-                uint32_t n;
+        for (; rest.n > 0; last = tag) {
+                struct bytes value;
+                int r;
 
-                if (end - p < FRAME_FIELD_HEADER_SIZE)
+                if (rest.n < FRAME_FIELD_HEADER_SIZE)
                         return FRAME_E_INVALID;
-                tag = bytes_get_u16(p);
-                n = bytes_get_u32(p + 2);
-                p += FRAME_FIELD_HEADER_SIZE;
-                if (tag <= last || n > (size_t)(end - p))
+                tag = bytes_get_u16(rest.data);
+                value = (struct bytes){ rest.data + FRAME_FIELD_HEADER_SIZE, bytes_get_u32(rest.data + 2) };
+                if (tag <= last || value.n > rest.n - FRAME_FIELD_HEADER_SIZE)
                         return FRAME_E_INVALID;
-                last = tag;
-                for (; i < d->n_fields && d->fields[i].tag < tag; i++) {
-                        if (d->fields[i].must)
+                rest.data += FRAME_FIELD_HEADER_SIZE + value.n;
+                rest.n -= FRAME_FIELD_HEADER_SIZE + value.n;
+
+                for (; field->tag != 0 && field->tag < tag; field++) {
+                        if (field->must)
                                 return FRAME_E_INVALID;
                 }
-                if (i < d->n_fields && d->fields[i].tag == tag) {
-                        if (!field_unpack(&d->fields[i], (uint8_t *)message + d->fields[i].offset, p, n))
-                                return FRAME_E_INVALID;
-                        if (d->fields[i].kind == KIND_SECRET)
-                                *ret_secret = (struct bytes){ p, n };
-                        i++;
-                }
-                p += n;
+                if (field->tag != tag)
+                        continue;
+                r = value_unpack(field, value, message + field->offset);
+                if (r != 0)
+                        return r;
+                field++;
         }
-        for (; i < d->n_fields; i++) {
-                if (d->fields[i].must)
+        for (; field->tag != 0; field++) {
+                if (field->must)
                         return FRAME_E_INVALID;
         }
         return 0;
 }
 
-static struct secret **message_secret(const struct message_description *d, union message *message)
-{
-        for (size_t i = 0; i < d->n_fields; i++) {
-                if (d->fields[i].kind == KIND_SECRET)
-                        return (struct secret **)(void *)((uint8_t *)message + d->fields[i].offset);
-        }
-        return NULL;
-}
-
 int message_unpack(union message *ret_message, const uint8_t *data, size_t n)
 {
+        const struct message_info *info;
         struct frame_header header;
-        union message message = { 0 };
-        const struct message_description *d;
-        struct bytes secret = { 0 };
-        uint8_t *view;
+        union message message;
         int r;
 
         if (frame_header_unpack(&header, data, n) != 0 || header.length != n)
                 return FRAME_E_INVALID;
-        d = describe(header.number);
-        if (!d)
+        info = message_find(header.number);
+        if (!info)
                 return FRAME_E_UNKNOWN;
-        r = fields_unpack(d, &message, data + FRAME_HEADER_SIZE, data + n, &secret);
-        if (r)
+        memset(&message, 0, info->size);
+        message.number = header.number;
+        r = fields_unpack(info, (struct bytes){ data + FRAME_HEADER_SIZE, n - FRAME_HEADER_SIZE }, (uint8_t *)&message);
+        if (r != 0) {
+                message_deinit(&message);
                 return r;
-        message.number = (enum message_number)header.number;
-        if (secret.n > 0) {
-                struct secret **at = message_secret(d, &message);
-
-                r = secret_new(at, secret.n);
-                if (r < 0)
-                        return r;
-                view = secret_view_begin(*at);
-                memcpy(view, secret.data, secret.n);
-                secret_view_end(*at, &view);
         }
-        *ret_message = message;
+        memcpy(ret_message, &message, info->size);
         return 0;
 }
 
 void message_deinit(union message *message)
 {
-        const struct message_description *d = describe((uint16_t)message->number);
-        struct secret **secret = d ? message_secret(d, message) : NULL;
+        const struct message_info *info = message_find(message->number);
 
-        if (secret)
-                *secret = secret_unref(*secret);
+        if (!info || !(info->flags & MESSAGE_FLAG_KEY))
+                return;
+        for (const struct field_info *field = info->fields; field->tag != 0; field++) {
+                if (field->kind == KIND_SECRET) {
+                        struct secret **secret = (struct secret **)(void *)((uint8_t *)message + field->offset);
+
+                        *secret = secret_unref(*secret);
+                }
+        }
+}
+
+static int message_measure(const union message *message, size_t *ret_n)
+{
+        const struct message_info *info = message_find(message->number);
+        size_t size = FRAME_HEADER_SIZE;
+
+        if (!info)
+                return -EINVAL;
+        for (const struct field_info *field = info->fields; field->tag != 0; field++) {
+                bool present;
+                size_t n;
+                int r = value_measure(field, (const uint8_t *)message + field->offset, &present, &n);
+
+                if (r < 0)
+                        return r;
+                if (present)
+                        size += FRAME_FIELD_HEADER_SIZE + n;
+                else if (field->must)
+                        return -EINVAL;
+        }
+        if (size > frame_limit(info->flags))
+                return -EMSGSIZE;
+        *ret_n = size;
+        return 0;
 }
 
 size_t message_size(const union message *message)
 {
-        const struct message_description *d = describe((uint16_t)message->number);
-        size_t total = FRAME_HEADER_SIZE;
-        bool present;
+        size_t n;
 
-        for (size_t i = 0; d && i < d->n_fields; i++) {
-                size_t n = field_size(&d->fields[i], (const uint8_t *)message + d->fields[i].offset, &present);
-
-                if (n == SIZE_MAX)
-                        return 0;
-                if (present || d->fields[i].must)
-                        total += FRAME_FIELD_HEADER_SIZE + n;
-        }
-        return d ? total : 0;
+        return message_measure(message, &n) == 0 ? n : 0;
 }
 
 int message_pack(const union message *message, uint32_t request_id, uint8_t *data, size_t n, size_t *ret_n)
 {
-        const struct message_description *d = describe((uint16_t)message->number);
-        size_t total = message_size(message);
         uint8_t *p = data + FRAME_HEADER_SIZE;
-        bool present;
+        size_t size;
+        int r;
 
-        if (total == 0 || total > n || total > (d->flags & MESSAGE_FLAG_KEY ? FRAME_KEY_MAX : FRAME_MAX))
+        r = message_measure(message, &size);
+        if (r < 0)
+                return r;
+        if (size > n)
                 return -EMSGSIZE;
-        for (size_t i = 0; i < d->n_fields; i++) {
-                const void *at = (const uint8_t *)message + d->fields[i].offset;
-                size_t length = field_size(&d->fields[i], at, &present);
-
-                if (!present && !d->fields[i].must)
-                        continue;
-                if (!present && (d->fields[i].kind == KIND_UUID || d->fields[i].kind == KIND_SECRET))
-                        return -EINVAL;
-                bytes_put_u16(p, d->fields[i].tag);
-                bytes_put_u32(p + 2, (uint32_t)length);
-                field_pack(&d->fields[i], at, p + FRAME_FIELD_HEADER_SIZE, length);
-                p += FRAME_FIELD_HEADER_SIZE + length;
-        }
-        bytes_put_u32(data, (uint32_t)(total - 4));
-        bytes_put_u16(data + 4, d->number);
+        bytes_put_u32(data, (uint32_t)size - 4);
+        bytes_put_u16(data + 4, (uint16_t)message->number);
         bytes_put_u16(data + 6, 0);
         bytes_put_u32(data + 8, request_id);
-        *ret_n = total;
+        for (const struct field_info *field = message_find(message->number)->fields; field->tag != 0; field++) {
+                const uint8_t *member = (const uint8_t *)message + field->offset;
+                bool present;
+                size_t n_value;
+
+                value_measure(field, member, &present, &n_value);
+                if (!present)
+                        continue;
+                bytes_put_u16(p, field->tag);
+                bytes_put_u32(p + 2, (uint32_t)n_value);
+                value_pack(field, member, p + FRAME_FIELD_HEADER_SIZE, n_value);
+                p += FRAME_FIELD_HEADER_SIZE + n_value;
+        }
+        *ret_n = size;
         return 0;
+}
+
+/* ---- names ---- */
+
+const char *message_name(uint16_t number)
+{
+        const struct message_info *info = message_find(number);
+
+        return info ? info->name : "?";
+}
+
+unsigned message_flags(uint16_t number)
+{
+        const struct message_info *info = message_find(number);
+
+        return info ? info->flags : 0;
+}
+
+const char *message_summary(uint16_t number)
+{
+        const struct message_info *info = message_find(number);
+
+        return info ? info->summary : "";
+}
+
+const char *proto_error_name(unsigned code)
+{
+        switch (code) {
+#define PROTO_ERROR(NAME, number, sentence)                                                                            \
+        case number:                                                                                                   \
+                return #NAME;
+#include "proto/errors.def"
+#undef PROTO_ERROR
+        default:
+                return "?";
+        }
+}
+
+const char *proto_error_sentence(unsigned code)
+{
+        switch (code) {
+#define PROTO_ERROR(NAME, number, sentence)                                                                            \
+        case number:                                                                                                   \
+                return sentence;
+#include "proto/errors.def"
+#undef PROTO_ERROR
+        default:
+                return "An error that this program does not know. Update it.";
+        }
 }

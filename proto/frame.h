@@ -121,12 +121,13 @@ int message_unpack(union message *ret_message, const uint8_t *data, size_t n);
 /** message_deinit() - release the secrets that message_unpack() made. */
 void message_deinit(union message *message);
 
-/** message_size() - bytes of the frame that message_pack() would write, or 0 when a field is over its maximum. */
+/** message_size() - bytes of the frame that message_pack() would write, or 0 when it would fail. */
 size_t message_size(const union message *message);
 /**
  * message_pack() - write one frame
  * @data: room for @n bytes; secret memory when the message has the KEY flag
- * Return: 0; -EMSGSIZE when a field or the frame is over its maximum or @n too small; -EINVAL when a MUST field is absent.
+ * Return: 0; -EMSGSIZE when a field or the frame is over its maximum or @n too small; -EINVAL when a MUST field is absent
+ *         (bytes: data is NULL) or a value is not of its kind, so that the peer would not take it.
  */
 int message_pack(const union message *message, uint32_t request_id, uint8_t *data, size_t n, size_t *ret_n);
 
@@ -143,3 +144,6 @@ const char *proto_error_sentence(unsigned code);
  *  key that occurs twice. */
 size_t pairs_pack_size(const struct pairs *pairs);
 int pairs_sort(struct pairs *pairs);
+/** pairs_pack() - the value of a PAIRS field: u16 count, then per pair u16 length, key, u16 length, value. Return: 0;
+ *  -EMSGSIZE when over a limit or @n; -EINVAL when not sorted, a key is empty or twice, or not text. */
+int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n);

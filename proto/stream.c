@@ -1,33 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request is one recv(2) and one send(2): what came is parsed where it lies, and answers are packed one after the
+ * other into the same block until stream_flush().
+ */
 #include "proto/stream.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "common/cleanup.h"
 #include "common/list.h"
 
-enum { IOVECS_MAX = 16 };
+#define FLUSH_BLOCKS_MAX 16
 
-/* A run of bytes to send: frames in a slot of the arena, or one large frame without a key in heap. */
-struct segment {
-        struct list link;
-        struct secret *slot; /* or NULL: the bytes follow in heap */
-        size_t n, n_sent;
-        uint8_t heap[];
+/* Bytes that wait to be sent: a large slot of the arena, or heap when there is no key among them. */
+struct block {
+        struct list node;
+        struct secret *secret; /* NULL: @data is heap */
+        uint8_t *data; /* a view of @secret while the block lives */
+        size_t begin; /* first byte not yet sent */
+        size_t end;
+        size_t capacity;
 };
 
 struct stream {
         int fd;
-        size_t out_max, n_pending;
-        struct list segments;
-        /* Received: in the slot, or in heap for a frame that is larger and has no key. */
-        struct secret *slot;
-        uint8_t *heap;
-        size_t n_heap; /* size of the heap buffer */
-        size_t start, end;
-        bool full; /* the last recv(2) filled the buffer */
+        bool received_all;
+        bool invalid; /* the peer broke the protocol: no way back to the begin of a frame */
+
+        struct secret *in; /* NULL while nothing is buffered */
+        uint8_t *in_data; /* a view of @in */
+        size_t in_begin;
+        size_t in_end;
+
+        uint8_t *big; /* a frame that does not fit @in, in heap; NULL otherwise */
+        size_t big_size;
+        size_t big_n; /* bytes of it received */
+
+        size_t n_taken; /* length of the frame that stream_next() lent out, 0 when none */
+
+        struct list out;
+        size_t out_n;
+        size_t out_max;
 };
 
 int stream_new(struct stream **ret_stream, int fd, size_t out_max)
@@ -37,268 +53,333 @@ int stream_new(struct stream **ret_stream, int fd, size_t out_max)
         if (!s)
                 return -ENOMEM;
         s->fd = fd;
-        s->out_max = out_max;
-        list_init(&s->segments);
+        s->out_max = out_max > FRAME_MAX ? out_max : FRAME_MAX;
+        list_init(&s->out);
         *ret_stream = s;
         return 0;
 }
 
-static void segment_free(struct segment *segment)
+static void block_free(struct block *b)
 {
-        list_unlink(&segment->link);
-        secret_unref(segment->slot);
-        free(segment);
+        list_unlink(&b->node);
+        if (b->secret) {
+                secret_view_end(b->secret, &b->data);
+                secret_unref(b->secret);
+        }
+        free(b->data);
+        free(b);
 }
 
-/* Nothing unread is left: an idle stream holds no memory. */
-static void stream_release_input(struct stream *s)
+static void in_release(struct stream *s)
 {
-        s->slot = secret_unref(s->slot);
-        free(s->heap);
-        s->heap = NULL;
-        s->start = s->end = s->n_heap = 0;
+        if (!s->in)
+                return;
+        secret_view_end(s->in, &s->in_data);
+        s->in = secret_unref(s->in);
+        s->in_begin = s->in_end = 0;
+}
+
+static void big_release(struct stream *s)
+{
+        free(s->big);
+        s->big = NULL;
+        s->big_size = s->big_n = 0;
 }
 
 struct stream *stream_free(struct stream *s)
 {
+        struct list *node, *following;
+
         if (!s)
                 return NULL;
-        while (!list_is_empty(&s->segments))
-                segment_free(list_entry(s->segments.next, struct segment, link));
-        stream_release_input(s);
+        list_for_each_safe (node, following, &s->out)
+                block_free(list_entry(node, struct block, node));
+        in_release(s);
+        big_release(s);
         free(s);
         return NULL;
 }
 
-/* ---- receiving ---- */
+/* ---- in ---- */
 
-static uint8_t *stream_buffer(struct stream *s, size_t *ret_size)
+/* Take back the frame that stream_next() lent out. */
+static void in_consume(struct stream *s)
 {
-        *ret_size = s->heap ? s->n_heap : SECRET_LARGE_MAX;
-        return s->heap ? s->heap : secret_view_begin(s->slot);
+        if (s->n_taken == 0)
+                return;
+        if (s->big) {
+                big_release(s);
+        } else {
+                s->in_begin += s->n_taken;
+                /* The release of the slot wipes it; what stays for the sake of later frames is wiped here. */
+                if (s->in_begin == s->in_end)
+                        in_release(s);
+                else
+                        secret_wipe(s->in_data + s->in_begin - s->n_taken, s->n_taken);
+        }
+        s->n_taken = 0;
 }
 
-/* Make room behind what is unread. */
-static int stream_make_room(struct stream *s)
+/* Room for at least one more byte in the slot, unless whole frames fill it. */
+static int in_prepare(struct stream *s)
 {
-        size_t size;
-        uint8_t *buffer;
+        size_t n = s->in_end - s->in_begin;
         int r;
 
-        if (!s->slot && !s->heap) {
-                r = secret_new(&s->slot, SECRET_LARGE_MAX);
+        if (!s->in) {
+                r = secret_new(&s->in, SECRET_LARGE_MAX);
                 if (r < 0)
                         return r;
+                s->in_data = secret_view_begin(s->in);
         }
-        buffer = stream_buffer(s, &size);
-        if (s->end == size && s->start > 0) {
-                memmove(buffer, buffer + s->start, s->end - s->start);
-                s->end -= s->start;
-                s->start = 0;
+        /* What is left is the begin of one frame: less than a frame is moved, and only when others came before it. */
+        if (s->in_begin > 0) {
+                memmove(s->in_data, s->in_data + s->in_begin, n);
+                secret_wipe(s->in_data + n, s->in_begin);
+                s->in_begin = 0;
+                s->in_end = n;
         }
         return 0;
+}
+
+static int receive_failed(struct stream *s)
+{
+        int e = errno;
+
+        if (s->in && s->in_begin == s->in_end)
+                in_release(s);
+        s->received_all = true;
+        return e == EAGAIN || e == EWOULDBLOCK ? STREAM_E_AGAIN : -e;
+}
+
+/* The end is orderly when the bytes at hand are whole frames. */
+static int receive_ended(struct stream *s)
+{
+        struct frame_header header;
+        size_t at = s->in_begin;
+
+        s->received_all = true;
+        if (s->big)
+                return STREAM_E_INVALID;
+        while (at < s->in_end && frame_header_unpack(&header, s->in_data + at, s->in_end - at) == 0)
+                at += header.length;
+        if (at != s->in_end)
+                return STREAM_E_INVALID;
+        if (s->in && s->in_begin == s->in_end)
+                in_release(s);
+        return STREAM_E_CLOSED;
 }
 
 int stream_receive(struct stream *s, int flags)
 {
-        size_t size;
-        uint8_t *buffer;
+        uint8_t *p;
+        size_t room;
         ssize_t n;
-        int r = stream_make_room(s);
+        int r;
 
-        if (r < 0)
-                return r;
-        buffer = stream_buffer(s, &size);
-        do {
-                n = recv(s->fd, buffer + s->end, size - s->end, flags);
-        } while (n < 0 && errno == EINTR);
-        r = n < 0 ? -errno : 0;
-        if (n <= 0 && s->start == s->end) {
-                stream_release_input(s);
-                if (n == 0)
-                        return STREAM_E_CLOSED;
+        in_consume(s);
+        if (s->invalid)
+                return STREAM_E_INVALID;
+        if (s->big) {
+                p = s->big + s->big_n;
+                room = s->big_size - s->big_n;
+        } else {
+                r = in_prepare(s);
+                if (r < 0)
+                        return r;
+                p = s->in_data + s->in_end;
+                room = SECRET_LARGE_MAX - s->in_end;
         }
-        if (r == -EAGAIN)
-                return STREAM_E_AGAIN;
-        if (r < 0)
-                return r;
+        if (room == 0) {
+                s->received_all = false;
+                return 0;
+        }
+
+        do
+                n = recv(s->fd, p, room, flags);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return receive_failed(s);
         if (n == 0)
-                return STREAM_E_INVALID; /* closed inside a frame */
-        s->end += (size_t)n;
-        s->full = s->end == size;
+                return receive_ended(s);
+        *(s->big ? &s->big_n : &s->in_end) += (size_t)n;
+        s->received_all = (size_t)n < room;
         return 0;
 }
 
-bool stream_received_all(const struct stream *s)
+/* A frame of @length, which no slot holds: it carries no key, so it goes on in heap. */
+static int in_move_to_big(struct stream *s, size_t length)
 {
-        return !s->full;
+        size_t n = s->in_end - s->in_begin;
+
+        assert(n < length);
+        s->big = malloc(length);
+        if (!s->big)
+                return -ENOMEM;
+        memcpy(s->big, s->in_data + s->in_begin, n);
+        s->big_size = length;
+        s->big_n = n;
+        in_release(s);
+        return STREAM_E_AGAIN;
 }
 
-/* A frame that does not fit the slot: it has no key, or its header was refused. */
-static int stream_move_to_heap(struct stream *s, size_t length)
+static int big_next(struct stream *s, struct frame_header *ret_header, const uint8_t **ret_data, size_t *ret_n)
 {
-        uint8_t *view;
-
-        s->heap = malloc(length);
-        if (!s->heap)
-                return -ENOMEM;
-        view = secret_view_begin(s->slot);
-        memcpy(s->heap, view + s->start, s->end - s->start);
-        secret_view_end(s->slot, &view);
-        s->end -= s->start;
-        s->start = 0;
-        s->n_heap = length;
-        s->slot = secret_unref(s->slot);
+        if (s->big_n < s->big_size)
+                return STREAM_E_AGAIN;
+        if (frame_header_unpack(ret_header, s->big, s->big_n) != 0)
+                return STREAM_E_INVALID;
+        *ret_data = s->big;
+        *ret_n = s->n_taken = s->big_n;
         return 0;
 }
 
 int stream_next(struct stream *s, struct frame_header *ret_header, const uint8_t **ret_data, size_t *ret_n)
 {
-        size_t size;
-        uint8_t *buffer;
+        struct frame_header header;
+        size_t n;
         int r;
 
-        if (s->start == s->end) {
-                stream_release_input(s);
+        in_consume(s);
+        if (s->invalid)
+                return STREAM_E_INVALID;
+        if (s->big)
+                return big_next(s, ret_header, ret_data, ret_n);
+        n = s->in_end - s->in_begin;
+        if (n == 0)
                 return STREAM_E_AGAIN;
-        }
-        buffer = stream_buffer(s, &size);
-        r = frame_header_unpack(ret_header, buffer + s->start, s->end - s->start);
+
+        r = frame_header_unpack(&header, s->in_data + s->in_begin, n);
         if (r == FRAME_E_INCOMPLETE)
                 return STREAM_E_AGAIN;
-        if (r)
+        if (r != 0) {
+                s->invalid = true;
+                in_release(s);
                 return STREAM_E_INVALID;
-        if (ret_header->length > s->end - s->start) {
-                if (ret_header->length > size) {
-                        r = stream_move_to_heap(s, ret_header->length);
-                        if (r < 0)
-                                return r;
-                }
-                return STREAM_E_AGAIN;
         }
-        *ret_data = buffer + s->start;
-        *ret_n = ret_header->length;
-        s->start += ret_header->length;
+        if (header.length > SECRET_LARGE_MAX)
+                return in_move_to_big(s, header.length);
+        if (header.length > n)
+                return STREAM_E_AGAIN;
+        *ret_header = header;
+        *ret_data = s->in_data + s->in_begin;
+        *ret_n = s->n_taken = header.length;
         return 0;
 }
 
-/* ---- sending ---- */
-
-static struct segment *segment_new(struct stream *s, size_t n_heap)
+bool stream_received_all(const struct stream *s)
 {
-        struct segment *segment = calloc(1, sizeof(*segment) + n_heap);
-
-        if (!segment)
-                return NULL;
-        list_init(&segment->link);
-        list_append(&s->segments, &segment->link);
-        return segment;
+        return s->received_all;
 }
 
-/* The last segment, when a frame of @n bytes still fits its slot. */
-static struct segment *stream_tail(struct stream *s, size_t n)
+/* ---- out ---- */
+
+static int block_new(struct block **ret_block, size_t size, bool key)
 {
-        struct segment *tail = list_entry(s->segments.previous, struct segment, link);
+        struct block *b = calloc(1, sizeof(*b));
+        int r = -ENOBUFS;
 
-        if (list_is_empty(&s->segments) || !tail->slot || SECRET_LARGE_MAX - tail->n < n)
-                return NULL;
-        return tail;
-}
-
-static int stream_queue_small(struct stream *s, const union message *message, uint32_t request_id, size_t n)
-{
-        struct segment *segment = stream_tail(s, n);
-        uint8_t *view;
-        int r;
-
-        if (!segment) {
-                segment = segment_new(s, 0);
-                if (!segment)
-                        return -ENOMEM;
-                r = secret_new(&segment->slot, SECRET_LARGE_MAX);
-                if (r < 0) {
-                        segment_free(segment);
-                        return r;
+        if (!b)
+                return -ENOMEM;
+        list_init(&b->node);
+        if (size <= SECRET_LARGE_MAX) {
+                r = secret_new(&b->secret, SECRET_LARGE_MAX);
+                if (r == 0) {
+                        b->data = secret_view_begin(b->secret);
+                        b->capacity = SECRET_LARGE_MAX;
                 }
         }
-        view = secret_view_begin(segment->slot);
-        r = message_pack(message, request_id, view + segment->n, SECRET_LARGE_MAX - segment->n, &n);
-        secret_view_end(segment->slot, &view);
-        if (r == 0) {
-                segment->n += n;
-                s->n_pending += n;
-        } else if (segment->n == 0) {
-                segment_free(segment);
+        /* Without a key in it, an answer need not wait for the arena. */
+        if (r < 0 && !key) {
+                b->data = malloc(size);
+                b->capacity = size;
+                r = b->data ? 0 : -ENOMEM;
         }
-        return r;
+        if (r < 0) {
+                free(b);
+                return r;
+        }
+        *ret_block = b;
+        return 0;
+}
+
+/* The last block if @size more bytes fit there and may lie there, else NULL. */
+static struct block *out_last(struct stream *s, size_t size, bool key)
+{
+        struct block *b;
+
+        if (list_is_empty(&s->out))
+                return NULL;
+        b = list_entry(s->out.previous, struct block, node);
+        return b->capacity - b->end >= size && (b->secret || !key) ? b : NULL;
 }
 
 int stream_queue(struct stream *s, const union message *message, uint32_t request_id)
 {
-        size_t n = message_size(message);
-        struct segment *segment;
+        size_t size = message_size(message), n;
+        bool key = message_flags((uint16_t)message->number) & MESSAGE_FLAG_KEY;
+        struct block *b;
         int r;
 
-        if (n == 0)
-                return -EMSGSIZE;
-        if (s->n_pending + n > s->out_max)
+        if (size == 0) /* it cannot be packed: message_pack() says why */
+                return message_pack(message, request_id, NULL, 0, &n);
+        if (size > s->out_max - s->out_n)
                 return -ENOBUFS;
-        if (n <= SECRET_LARGE_MAX)
-                return stream_queue_small(s, message, request_id, n);
-        segment = segment_new(s, n);
-        if (!segment)
-                return -ENOMEM;
-        r = message_pack(message, request_id, segment->heap, n, &segment->n);
-        if (r < 0)
-                segment_free(segment);
-        else
-                s->n_pending += segment->n;
+        b = out_last(s, size, key);
+        if (!b) {
+                r = block_new(&b, size, key);
+                if (r < 0)
+                        return r;
+                list_append(&s->out, &b->node);
+        }
+        r = message_pack(message, request_id, b->data + b->end, b->capacity - b->end, &n);
+        assert(r == 0 && n == size);
+        b->end += n;
+        s->out_n += n;
         return r;
 }
 
-static void stream_sent(struct stream *s, size_t n)
+/* @n bytes of the first blocks were sent. */
+static void out_sent(struct stream *s, size_t n)
 {
-        s->n_pending -= n;
+        s->out_n -= n;
         while (n > 0) {
-                struct segment *first = list_entry(s->segments.next, struct segment, link);
-                size_t left = first->n - first->n_sent;
+                struct block *b = list_entry(s->out.next, struct block, node);
+                size_t waiting = b->end - b->begin;
 
-                if (n < left) {
-                        first->n_sent += n;
+                if (n < waiting) {
+                        b->begin += n;
                         return;
                 }
-                n -= left;
-                segment_free(first);
+                n -= waiting;
+                block_free(b);
         }
 }
 
 int stream_flush(struct stream *s, int flags)
 {
-        while (s->n_pending > 0) {
-                struct iovec vectors[IOVECS_MAX];
-                struct msghdr header = { .msg_iov = vectors };
-                struct list *node, *following;
+        while (s->out_n > 0) {
+                struct iovec parts[FLUSH_BLOCKS_MAX];
+                struct msghdr header = { .msg_iov = parts };
+                struct list *node;
                 ssize_t n;
 
-                list_for_each_safe(node, following, &s->segments) {
-                        struct segment *segment = list_entry(node, struct segment, link);
-                        uint8_t *bytes = segment->slot ? secret_view_begin(segment->slot) : segment->heap;
+                for (node = s->out.next; node != &s->out && header.msg_iovlen < FLUSH_BLOCKS_MAX; node = node->next) {
+                        struct block *b = list_entry(node, struct block, node);
 
-                        if (header.msg_iovlen == IOVECS_MAX)
-                                break;
-                        vectors[header.msg_iovlen++] = (struct iovec){ bytes + segment->n_sent, segment->n - segment->n_sent };
+                        parts[header.msg_iovlen++] = (struct iovec){ b->data + b->begin, b->end - b->begin };
                 }
                 n = sendmsg(s->fd, &header, flags | MSG_NOSIGNAL);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)
-                        return errno == EAGAIN ? STREAM_E_AGAIN : -errno;
-                stream_sent(s, (size_t)n);
+                        return errno == EAGAIN || errno == EWOULDBLOCK ? STREAM_E_AGAIN : -errno;
+                out_sent(s, (size_t)n);
         }
         return 0;
 }
 
 size_t stream_pending(const struct stream *s)
 {
-        return s->n_pending;
+        return s->out_n;
 }
