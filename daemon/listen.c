@@ -89,3 +89,16 @@ int listen_bind(int *ret_fd, const char *path, mode_t mode)
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
+
+int listen_socket(int *ret_fd, bool *ret_bound, const char *path, mode_t mode)
+{
+        int r = listen_take_over(ret_fd);
+
+        if (r <= 0) {
+                *ret_bound = false;
+                return r;
+        }
+        r = listen_bind(ret_fd, path, mode);
+        *ret_bound = r == 0;
+        return r;
+}

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /** Named outcome of listen_take_over(). */
@@ -25,3 +26,10 @@ int listen_take_over(int *ret_fd);
  *         something else lies at @path; -ENAMETOOLONG; -errno.
  */
 int listen_bind(int *ret_fd, const char *path, mode_t mode);
+
+/**
+ * listen_socket() - the socket handed over, or else one bound at @path
+ * @ret_bound: whether it was bound here, so that the caller unlinks @path at its end
+ * Return: 0, or as the two above.
+ */
+int listen_socket(int *ret_fd, bool *ret_bound, const char *path, mode_t mode);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/kms/kek-table.h"
+
+#include <errno.h>
+#include <jansson.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+
+/* Load @entry's KEK. What changed is logged; an unusable KEK that stays so is not logged again. */
+static bool entry_load(struct kek_table *t, struct kek_entry *entry)
+{
+        struct sentence before = entry->why;
+        int r;
+
+        if (entry->provider) {
+                r = entry->provider->kek_new(&entry->kek, entry->config, t->base, &entry->why);
+        } else {
+                sentence_set(&entry->why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm", entry->config->kms_type);
+                r = -EINVAL;
+        }
+        if (r == 0) {
+                if (*before.text)
+                        log_notice("KEK %s can be used again", entry->config->name);
+                *entry->why.text = '\0';
+        } else if (strcmp(before.text, entry->why.text) != 0) {
+                log_error("KEK %s cannot be used: %s", entry->config->name, entry->why.text);
+        }
+        if (r == 0 || *before.text == '\0')
+                entry->since_wall_usec = clock_wall_usec();
+        return r == 0;
+}
+
+int kek_table_new(struct kek_table **ret_table, struct config *config, struct event_base *base)
+{
+        struct kek_table *t = calloc(1, sizeof(*t) + config->n_keks * sizeof(t->entries[0]));
+
+        if (!t)
+                return -ENOMEM;
+        t->n_refs = 1;
+        t->config = config_ref(config);
+        t->base = base;
+        t->n = config->n_keks;
+        for (size_t i = 0; i < t->n; i++) {
+                t->entries[i].config = &config->keks[i];
+                t->entries[i].provider = provider_find(config->keks[i].kms_type);
+                entry_load(t, &t->entries[i]);
+        }
+        *ret_table = t;
+        return 0;
+}
+
+struct kek_table *kek_table_ref(struct kek_table *t)
+{
+        t->n_refs++;
+        return t;
+}
+
+struct kek_table *kek_table_unref(struct kek_table *t)
+{
+        if (!t || --t->n_refs > 0)
+                return NULL;
+        for (size_t i = 0; i < t->n; i++)
+                if (t->entries[i].kek)
+                        t->entries[i].provider->kek_free(t->entries[i].kek);
+        config_unref(t->config);
+        free(t);
+        return NULL;
+}
+
+struct kek_entry *kek_table_find(struct kek_table *t, struct bytes name)
+{
+        for (size_t i = 0; i < t->n; i++)
+                if (bytes_equal(bytes_from_string(t->entries[i].config->name), name))
+                        return &t->entries[i];
+        return NULL;
+}
+
+bool kek_table_retry(struct kek_table *t, struct kek_entry *entry)
+{
+        return entry->kek || entry_load(t, entry);
+}
+
+static json_t *entry_json(const struct kek_entry *entry)
+{
+        struct provider_description description = { .kek_id = "" };
+        char since[CLOCK_TEXT_LENGTH + 1];
+
+        if (entry->kek)
+                entry->provider->describe(entry->kek, &description);
+        clock_format(since, entry->since_wall_usec);
+        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s}", "name", entry->config->name, "type", entry->config->kms_type, "kek_id",
+                         description.kek_id, "version", (json_int_t)description.version, "usable", entry->kek != NULL, "since", since,
+                         "error", entry->why.text);
+}
+
+char *kek_table_json(const struct kek_table *t, const struct kek_entry *only)
+{
+        json_t *keks = json_array(), *report = json_pack("{s:o}", "keks", keks);
+        char *text = NULL;
+
+        for (size_t i = 0; report && i < t->n; i++)
+                if ((!only || only == &t->entries[i]) && json_array_append_new(keks, entry_json(&t->entries[i])) < 0) {
+                        json_decref(report);
+                        return NULL;
+                }
+        if (report)
+                text = json_dumps(report, JSON_COMPACT);
+        json_decref(report);
+        return text;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* operations: what each request of lkmd does here. The table at the end is the whole protocol of lkm-kms. */
+#include <errno.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "daemon/kms/session.h"
+
+static const char FEATURES[] = "kms local rewrap describe reload";
+
+/** One request that a provider works on. Outlives its session when that goes away. */
+struct operation {
+        struct provider_call call;
+        struct list link;
+        struct server *server;
+        struct session *session;  /* NULL when the asker is gone */
+        struct kek_table *keks;   /* owned reference: a reload must not free the KEK meanwhile */
+        enum message_number answer; /* KMS_GENERATED, KMS_UNWRAPPED or KMS_WRAPPED */
+        uint32_t request_id;
+};
+
+void operation_orphan_all(struct session *c)
+{
+        struct list *node, *following;
+
+        list_for_each_safe(node, following, &c->calls) {
+                list_entry(node, struct operation, link)->session = NULL;
+                list_unlink(node);
+        }
+}
+
+static void operation_answer(struct operation *o, const struct provider_result *result)
+{
+        union message message;
+
+        if (result->error) {
+                message = (union message){ .error = { .number_ = MESSAGE_ERROR,
+                                                      .code = (uint16_t)result->error,
+                                                      .sentence = bytes_from_string(result->sentence ? result->sentence :
+                                                                                    proto_error_sentence(result->error)),
+                                                      .retry_after_msec = result->retry_after_msec } };
+        } else if (o->answer == MESSAGE_KMS_GENERATED) {
+                message = (union message){ .kms_generated = { .number_ = MESSAGE_KMS_GENERATED,
+                                                              .key = result->key,
+                                                              .kek_id = result->kek_id,
+                                                              .wrapped = result->wrapped } };
+        } else if (o->answer == MESSAGE_KMS_UNWRAPPED) {
+                message = (union message){ .kms_unwrapped = { .number_ = MESSAGE_KMS_UNWRAPPED, .key = result->key } };
+        } else {
+                message = (union message){ .kms_wrapped = { .number_ = MESSAGE_KMS_WRAPPED,
+                                                            .kek_id = result->kek_id,
+                                                            .wrapped = result->wrapped } };
+        }
+        session_answer(o->session, o->request_id, &message);
+}
+
+static void operation_done(struct provider_call *call, const struct provider_result *result)
+{
+        struct operation *o = list_entry(call, struct operation, call);
+        struct session *c = o->session;
+        struct server *s = o->server;
+
+        s->n_calls--;
+        if (c) {
+                list_unlink(&o->link);
+                c->n_calls--;
+                operation_answer(o, result);
+        }
+        kek_table_unref(o->keks);
+        free(o);
+        if (c && !c->processing)
+                session_settle(c);
+        server_stop_if_drained(s);
+}
+
+/* The KEK that a request names, when it can be used for a wrap under @kek_id (any when NULL). Else the request is
+ * answered. */
+static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name, const struct bytes *kek_id)
+{
+        struct kek_entry *entry = kek_table_find(c->server->keks, name);
+        struct sentence why;
+
+        if (!entry) {
+                sentence_set(&why, "lkm-kms has no [kek %.*s] in its configuration. Correct the name, or reload lkm-kms when it was just added",
+                             (int)name.n, (const char *)name.data);
+                session_answer_error(c, request_id, PROTO_ERROR_KMS_NOT_FOUND, why.text);
+                return NULL;
+        }
+        if (!kek_table_retry(c->server->keks, entry)) {
+                session_answer_error(c, request_id, PROTO_ERROR_KMS_MISCONFIGURED, entry->why.text);
+                return NULL;
+        }
+        if (kek_id && !entry->provider->owns(entry->kek, *kek_id)) {
+                session_answer_error(c, request_id, PROTO_ERROR_KMS_NOT_MINE, NULL);
+                return NULL;
+        }
+        return entry;
+}
+
+static struct provider_call *operation_new(struct session *c, uint32_t request_id, enum message_number answer)
+{
+        struct operation *o;
+
+        if (c->n_calls >= IN_FLIGHT_MAX) {
+                session_answer_error(c, request_id, PROTO_ERROR_QUOTA, NULL);
+                return NULL;
+        }
+        o = calloc(1, sizeof(*o));
+        if (!o) {
+                session_answer_error(c, request_id, PROTO_ERROR_INTERNAL, NULL);
+                return NULL;
+        }
+        o->call.done = operation_done;
+        o->server = c->server;
+        o->session = c;
+        o->keks = kek_table_ref(c->server->keks);
+        o->answer = answer;
+        o->request_id = request_id;
+        list_init(&o->link);
+        list_append(&c->calls, &o->link);
+        c->n_calls++;
+        c->server->n_calls++;
+        return &o->call;
+}
+
+/* ---- one function for each request ---- */
+
+static void on_hello(struct session *c, uint32_t request_id, const union message *m)
+{
+        union message welcome = { .welcome = { .number_ = MESSAGE_WELCOME,
+                                               .features = { (const uint8_t *)FEATURES, sizeof(FEATURES) - 1 },
+                                               .software = BYTES_LITERAL("lkm-kms " LKM_VERSION),
+                                               .frame_max = FRAME_MAX,
+                                               .in_flight_max = IN_FLIGHT_MAX } };
+
+        if (c->greeted) {
+                session_answer_error(c, request_id, PROTO_ERROR_PROTOCOL, "HELLO was sent twice. Update the older of the two programs");
+                c->closing = true;
+        } else if (m->hello.version_min > m->hello.version_max || m->hello.version_min > PROTOCOL_VERSION_MAX ||
+                   m->hello.version_max < PROTOCOL_VERSION_MIN) {
+                session_answer_error(c, request_id, PROTO_ERROR_VERSION, NULL);
+                c->closing = true;
+        } else {
+                welcome.welcome.version = m->hello.version_max < PROTOCOL_VERSION_MAX ? m->hello.version_max : PROTOCOL_VERSION_MAX;
+                session_answer(c, request_id, &welcome);
+                c->greeted = true;
+        }
+}
+
+static void answer_done(struct session *c, uint32_t request_id)
+{
+        session_answer(c, request_id, &(union message){ .done = { .number_ = MESSAGE_DONE } });
+}
+
+static void on_ping(struct session *c, uint32_t request_id, const union message *m)
+{
+        answer_done(c, request_id);
+}
+
+static void on_generate(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_generate.kek, NULL);
+        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_GENERATED) : NULL;
+
+        if (call)
+                entry->provider->generate(entry->kek, call, &m->kms_generate.context);
+}
+
+static void on_unwrap(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_unwrap.kek, &m->kms_unwrap.kek_id);
+        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_UNWRAPPED) : NULL;
+
+        if (call)
+                entry->provider->unwrap(entry->kek, call, m->kms_unwrap.wrapped, &m->kms_unwrap.context);
+}
+
+static void on_wrap(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_wrap.kek, NULL);
+        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_WRAPPED) : NULL;
+
+        if (call)
+                entry->provider->wrap(entry->kek, call, m->kms_wrap.key, &m->kms_wrap.context);
+}
+
+static void on_rewrap(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_rewrap.kek, &m->kms_rewrap.kek_id);
+        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_WRAPPED) : NULL;
+
+        if (call)
+                entry->provider->rewrap(entry->kek, call, m->kms_rewrap.wrapped, &m->kms_rewrap.context);
+}
+
+static void on_describe(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct kek_table *keks = c->server->keks;
+        struct kek_entry *only = NULL;
+        union message report = { .report = { .number_ = MESSAGE_REPORT } };
+        char *text;
+
+        if (m->kms_describe.kek.n > 0 && !(only = kek_table_find(keks, m->kms_describe.kek))) {
+                session_answer_error(c, request_id, PROTO_ERROR_KMS_NOT_FOUND, NULL);
+                return;
+        }
+        for (size_t i = 0; i < keks->n; i++)
+                kek_table_retry(keks, &keks->entries[i]);
+        text = kek_table_json(keks, only);
+        if (text) {
+                report.report.json = bytes_from_string(text);
+                session_answer(c, request_id, &report);
+        } else {
+                session_answer_error(c, request_id, PROTO_ERROR_INTERNAL, NULL);
+        }
+        secret_free(text); /* jansson's allocator is set to it */
+}
+
+static void on_reload(struct session *c, uint32_t request_id, const union message *m)
+{
+        struct sentence why;
+
+        if (server_try_reload(c->server, &why))
+                answer_done(c, request_id);
+        else
+                session_answer_error(c, request_id, PROTO_ERROR_KMS_MISCONFIGURED, why.text);
+}
+
+static const struct {
+        enum message_number number;
+        void (*begin)(struct session *c, uint32_t request_id, const union message *m);
+} operations[] = {
+        { MESSAGE_HELLO, on_hello },
+        { MESSAGE_PING, on_ping },
+        { MESSAGE_KMS_GENERATE, on_generate },
+        { MESSAGE_KMS_UNWRAP, on_unwrap },
+        { MESSAGE_KMS_WRAP, on_wrap },
+        { MESSAGE_KMS_REWRAP, on_rewrap },
+        { MESSAGE_KMS_DESCRIBE, on_describe },
+        { MESSAGE_KMS_RELOAD, on_reload },
+};
+
+void operation_begin(struct session *c, const struct frame_header *header, const uint8_t *data, size_t n)
+{
+        union message m;
+        int r;
+
+        c->server->last_request_usec = clock_boottime_usec();
+        if (!c->greeted && header->number != MESSAGE_HELLO) {
+                session_answer_error(c, header->request_id, PROTO_ERROR_PROTOCOL, "the first request must be HELLO");
+                c->closing = true;
+                return;
+        }
+        r = message_unpack(&m, data, n);
+        if (r == FRAME_E_INVALID) {
+                session_answer_error(c, header->request_id, PROTO_ERROR_PROTOCOL, NULL);
+                c->closing = true;
+                return;
+        }
+        if (r < 0) {
+                session_answer_error(c, header->request_id, PROTO_ERROR_INTERNAL, NULL);
+                return;
+        }
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(operations); i++) {
+                if (operations[i].number == m.number) {
+                        operations[i].begin(c, header->request_id, &m);
+                        message_deinit(&m);
+                        return;
+                }
+        }
+        if (r == 0)
+                message_deinit(&m);
+        session_answer_error(c, header->request_id, PROTO_ERROR_UNSUPPORTED, NULL);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "daemon/policy.h"
+
+static bool peer_is_in_group(const struct peer *peer, uint32_t gid)
+{
+        for (size_t i = 0; i < peer->n_groups; i++) {
+                if (peer->groups[i] == gid)
+                        return true;
+        }
+        return peer->gid == gid;
+}
+
+static bool rule_matches(const struct policy_rule *rule, const struct peer *peer)
+{
+        return rule->kind == POLICY_RULE_USER ? rule->id == peer->uid : peer_is_in_group(peer, rule->id);
+}
+
+bool policy_decide(const struct config *config, const struct config_scope *scope, const struct peer *peer,
+                   enum policy_right right, const char **ret_rule)
+{
+        const struct policy_rules *rules = right == POLICY_RIGHT_ADMIN ? &config->admin : &scope->allow;
+        const char *decided = "no rule";
+        bool allowed = false;
+
+        for (size_t i = 0; i < rules->n && !allowed; i++) {
+                allowed = rule_matches(&rules->rule[i], peer);
+                if (allowed)
+                        decided = rules->rule[i].text;
+        }
+        if (ret_rule)
+                *ret_rule = decided;
+        return allowed;
+}
+
+const char *policy_right_name(enum policy_right right)
+{
+        static const char *const names[] = { [POLICY_RIGHT_USE] = "use", [POLICY_RIGHT_CREATE] = "create",
+                                             [POLICY_RIGHT_ADMIN] = "admin" };
+
+        return names[right];
+}
