@@ -11,6 +11,9 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#ifdef LKM_WITH_CHECK /* set for the unit tests, whose framework has memcmp() in a macro */
+#include <check.h>
+#endif
 
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets memcmp bcmp atoi atol atoll strtok
 #pragma GCC poison gmtime localtime ctime asctime mktemp tmpnam tempnam

@@ -17,7 +17,7 @@
 
 enum {
         ARENA_SPARE_KEYS = 1024, /* in flight, beside the cached ones */
-        ARENA_FRAMES = 160,
+        ARENA_FRAMES = 64,
         DRAIN_SECONDS = 5,
 };
 
