@@ -41,7 +41,8 @@ static int write_all(int fd, struct bytes content)
 
 static int temporary_write(int directory_fd, const char *name, struct bytes content, struct durable_owner owner)
 {
-        _cleanup_(closep) int fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        _cleanup_(closep) int fd =
+                openat(directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         int r;
 
         if (fd < 0)

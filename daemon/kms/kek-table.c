@@ -16,7 +16,8 @@ static bool entry_load(struct kek_table *t, struct kek_entry *entry)
         if (entry->provider) {
                 r = entry->provider->kek_new(&entry->kek, entry->config, t->base, &entry->why);
         } else {
-                sentence_set(&entry->why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm", entry->config->kms_type);
+                sentence_set(&entry->why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm",
+                             entry->config->kms_type);
                 r = -EINVAL;
         }
         if (r == 0) {
@@ -89,9 +90,10 @@ static json_t *entry_json(const struct kek_entry *entry)
         if (entry->kek)
                 entry->provider->describe(entry->kek, &description);
         clock_format(since, entry->since_wall_usec);
-        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s}", "name", entry->config->name, "type", entry->config->kms_type, "kek_id",
-                         description.kek_id, "version", (json_int_t)description.version, "usable", entry->kek != NULL, "since", since,
-                         "error", entry->why.text);
+        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s}", "name", entry->config->name, "type",
+                         entry->config->kms_type, "kek_id", description.kek_id, "version",
+                         (json_int_t)description.version, "usable", entry->kek != NULL, "since", since, "error",
+                         entry->why.text);
 }
 
 char *kek_table_json(const struct kek_table *t, const struct kek_entry *only)

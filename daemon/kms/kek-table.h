@@ -13,7 +13,7 @@
 struct kek_entry {
         const struct config_kek *config;
         const struct provider *provider; /* NULL when kms_type is not known */
-        struct kek *kek;                 /* NULL when it cannot be used: see why */
+        struct kek *kek; /* NULL when it cannot be used: see why */
         struct sentence why;
         uint64_t since_wall_usec; /* when it became usable, or unusable */
 };

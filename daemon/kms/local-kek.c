@@ -55,14 +55,16 @@ static int header_parse(struct local_kek *kek, struct bytes line, struct sentenc
         const size_t n_header = sizeof(HEADER) - 1;
         uint8_t uuid[UUID_SIZE];
 
-        if (line.n == n_header + UUID_TEXT_LENGTH && bytes_equal((struct bytes){ line.data, n_header }, BYTES_LITERAL(HEADER)) &&
+        if (line.n == n_header + UUID_TEXT_LENGTH &&
+            bytes_equal((struct bytes){ line.data, n_header }, BYTES_LITERAL(HEADER)) &&
             uuid_parse(uuid, (const char *)line.data + n_header, UUID_TEXT_LENGTH) == 0) {
                 memcpy(kek->id, LOCAL_KEK_ID_PREFIX, sizeof(LOCAL_KEK_ID_PREFIX));
                 uuid_format(kek->id + sizeof(LOCAL_KEK_ID_PREFIX) - 1, uuid);
                 return 0;
         }
         sentence_set(ret_why,
-                     "%s:1: the first line of a KEK file is \"" HEADER "UUID\". Restore the file from a backup, or make a new KEK "
+                     "%s:1: the first line of a KEK file is \"" HEADER
+                     "UUID\". Restore the file from a backup, or make a new KEK "
                      "with `lkm-kms --generate-kek FILE`",
                      kek->path);
         return -EINVAL;
@@ -92,18 +94,23 @@ static int version_parse(struct local_kek *kek, struct bytes line, unsigned line
         int r;
 
         if (number == 0 || line.n != n_number + KEY_HEX) {
-                sentence_set(ret_why, "%s:%u: expected a version number, one space and %d hexadecimal digits. Restore the file from a backup",
-                             kek->path, line_number, KEY_HEX);
+                sentence_set(
+                        ret_why,
+                        "%s:%u: expected a version number, one space and %d hexadecimal digits. Restore the file from a backup",
+                        kek->path, line_number, KEY_HEX);
                 return -EINVAL;
         }
         if (number <= previous || number > LOCAL_KEK_VERSION_MAX) {
-                sentence_set(ret_why, "%s:%u: version %u is out of order; versions ascend from 1 to at most %d. Restore the file from a backup",
-                             kek->path, line_number, number, LOCAL_KEK_VERSION_MAX);
+                sentence_set(
+                        ret_why,
+                        "%s:%u: version %u is out of order; versions ascend from 1 to at most %d. Restore the file from a backup",
+                        kek->path, line_number, number, LOCAL_KEK_VERSION_MAX);
                 return -EINVAL;
         }
         r = secret_new(&version->key, KEY_SIZE);
         if (r < 0) {
-                sentence_set(ret_why, "%s:%u: no locked memory is left for this version. Use fewer KEKs or versions", kek->path, line_number);
+                sentence_set(ret_why, "%s:%u: no locked memory is left for this version. Use fewer KEKs or versions",
+                             kek->path, line_number);
                 return r;
         }
         version->number = number;
@@ -112,8 +119,10 @@ static int version_parse(struct local_kek *kek, struct bytes line, unsigned line
         r = hex_parse(view, KEY_SIZE, (const char *)line.data + n_number, KEY_HEX);
         secret_view_end(version->key, &view);
         if (r < 0)
-                sentence_set(ret_why, "%s:%u: the key of version %u has a character that is no hexadecimal digit. Restore the file from a backup",
-                             kek->path, line_number, number);
+                sentence_set(
+                        ret_why,
+                        "%s:%u: the key of version %u has a character that is no hexadecimal digit. Restore the file from a backup",
+                        kek->path, line_number, number);
         return r;
 }
 
@@ -124,36 +133,42 @@ static int kek_parse(struct local_kek *kek, struct bytes text, struct sentence *
         for (unsigned line_number = 2; r == 0 && text.n > 0; line_number++)
                 r = version_parse(kek, line_take(&text), line_number, ret_why);
         if (r == 0 && kek->n_versions == 0) {
-                sentence_set(ret_why, "%s:2: the file has no key. Restore it from a backup, or remove it and make a new KEK with "
-                                      "`lkm-kms --generate-kek FILE`",
-                             kek->path);
+                sentence_set(
+                        ret_why,
+                        "%s:2: the file has no key. Restore it from a backup, or remove it and make a new KEK with "
+                        "`lkm-kms --generate-kek FILE`",
+                        kek->path);
                 return -EINVAL;
         }
         return r;
 }
 
-static int permissions_check(const struct stat *st, const char *path, enum local_kek_source source, struct sentence *ret_why)
+static int permissions_check(const struct stat *st, const char *path, enum local_kek_source source,
+                             struct sentence *ret_why)
 {
         mode_t allowed = source == LOCAL_KEK_CREDENTIAL ? 0640 : 0600;
 
         if (!S_ISREG(st->st_mode)) {
-                sentence_set(ret_why, "%s is no regular file. Set kek_file to a file made by `lkm-kms --generate-kek FILE`", path);
+                sentence_set(ret_why,
+                             "%s is no regular file. Set kek_file to a file made by `lkm-kms --generate-kek FILE`",
+                             path);
                 return -EACCES;
         }
         if (st->st_mode & 07777 & ~allowed) {
-                sentence_set(ret_why, "%s has mode %04o, so others may read or change the KEK. Run `chmod 600 %s`", path,
-                             st->st_mode & 07777, path);
+                sentence_set(ret_why, "%s has mode %04o, so others may read or change the KEK. Run `chmod 600 %s`",
+                             path, st->st_mode & 07777, path);
                 return -EACCES;
         }
         if (source != LOCAL_KEK_TOOL && st->st_uid != 0 && st->st_uid != geteuid()) {
-                sentence_set(ret_why, "%s belongs to uid %u, who may read and change the KEK. Run `chown %u %s`", path, st->st_uid,
-                             geteuid(), path);
+                sentence_set(ret_why, "%s belongs to uid %u, who may read and change the KEK. Run `chown %u %s`", path,
+                             st->st_uid, geteuid(), path);
                 return -EACCES;
         }
         return 0;
 }
 
-static int text_read(struct secret **ret_text, int fd, const struct stat *st, const char *path, struct sentence *ret_why)
+static int text_read(struct secret **ret_text, int fd, const struct stat *st, const char *path,
+                     struct sentence *ret_why)
 {
         _cleanup_(secret_unrefp) struct secret *text = NULL;
         size_t n = 0;
@@ -162,8 +177,8 @@ static int text_read(struct secret **ret_text, int fd, const struct stat *st, co
         int r;
 
         if (st->st_size < 1 || st->st_size > SECRET_LARGE_MAX) {
-                sentence_set(ret_why, "%s:1: a KEK file has 1 to %d bytes, this one has %lld. Restore it from a backup", path,
-                             SECRET_LARGE_MAX, (long long)st->st_size);
+                sentence_set(ret_why, "%s:1: a KEK file has 1 to %d bytes, this one has %lld. Restore it from a backup",
+                             path, SECRET_LARGE_MAX, (long long)st->st_size);
                 return -EINVAL;
         }
         r = secret_new(&text, (size_t)st->st_size);
@@ -179,7 +194,8 @@ static int text_read(struct secret **ret_text, int fd, const struct stat *st, co
         r = k < 0 ? -errno : 0;
         secret_view_end(text, &view);
         if (r < 0 || n != secret_size(text)) {
-                sentence_set(ret_why, "cannot read %s: %s", path, r < 0 ? strerror(-r) : "it changed meanwhile; try again");
+                sentence_set(ret_why, "cannot read %s: %s", path,
+                             r < 0 ? strerror(-r) : "it changed meanwhile; try again");
                 return r < 0 ? r : -EINVAL;
         }
         *ret_text = TAKE_PTR(text);
@@ -203,8 +219,9 @@ int local_kek_read(struct local_kek **ret_kek, const char *path, enum local_kek_
         if (fd < 0 || fstat(fd, &st) < 0) {
                 r = fd < 0 ? -saved_errno : -errno;
                 sentence_set(ret_why, "cannot open the KEK file %s: %s. %s", path, strerror(-r),
-                             r == -ENOENT ? "Restore it from a backup, or make a new KEK with `lkm-kms --generate-kek FILE`" :
-                                            "Check the path, its owner and its permissions");
+                             r == -ENOENT
+                                     ? "Restore it from a backup, or make a new KEK with `lkm-kms --generate-kek FILE`"
+                                     : "Check the path, its owner and its permissions");
                 return r;
         }
         r = permissions_check(&st, path, source, ret_why);
@@ -261,9 +278,11 @@ static int kek_write(const struct local_kek *kek, struct durable_owner owner, bo
                 secret_view_end(text, &view);
         }
         if (r == -EEXIST)
-                sentence_set(ret_why, "%s exists and is left as it is: databases may depend on it. Choose another name", kek->path);
+                sentence_set(ret_why, "%s exists and is left as it is: databases may depend on it. Choose another name",
+                             kek->path);
         else if (r < 0)
-                sentence_set(ret_why, "cannot write %s: %s. Check that its folder exists and has space", kek->path, strerror(-r));
+                sentence_set(ret_why, "cannot write %s: %s. Check that its folder exists and has space", kek->path,
+                             strerror(-r));
         return r;
 }
 
@@ -311,7 +330,8 @@ int local_kek_add_version(const char *path, uint32_t *ret_number, struct sentenc
         struct stat st;
         int r;
 
-        if (!real || (directory_fd = durable_directory_open(real)) < 0 || flock(directory_fd, LOCK_EX) < 0 || stat(real, &st) < 0) {
+        if (!real || (directory_fd = durable_directory_open(real)) < 0 || flock(directory_fd, LOCK_EX) < 0 ||
+            stat(real, &st) < 0) {
                 r = directory_fd < -1 ? directory_fd : -errno;
                 sentence_set(ret_why, "cannot open the KEK file %s: %s", path, strerror(-r));
                 return r;
@@ -320,9 +340,11 @@ int local_kek_add_version(const char *path, uint32_t *ret_number, struct sentenc
         if (r < 0)
                 return r;
         if (local_kek_newest(kek)->number >= LOCAL_KEK_VERSION_MAX) {
-                sentence_set(ret_why, "%s has version %d, the last possible. Make a new KEK with `lkm-kms --generate-kek FILE` and list it "
-                                      "first in keks",
-                             path, LOCAL_KEK_VERSION_MAX);
+                sentence_set(
+                        ret_why,
+                        "%s has version %d, the last possible. Make a new KEK with `lkm-kms --generate-kek FILE` and list it "
+                        "first in keks",
+                        path, LOCAL_KEK_VERSION_MAX);
                 return -ENOSPC;
         }
         *ret_number = local_kek_newest(kek)->number + 1;

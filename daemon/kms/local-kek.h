@@ -28,13 +28,14 @@ struct local_kek {
 };
 
 enum local_kek_source {
-        LOCAL_KEK_FILE,       /* mode 0600 or less, owned by root or the caller */
+        LOCAL_KEK_FILE, /* mode 0600 or less, owned by root or the caller */
         LOCAL_KEK_CREDENTIAL, /* of systemd: group may read, for systemd shows its ACL mask there */
-        LOCAL_KEK_TOOL,       /* as FILE, but any owner: a person named the file on a command line */
+        LOCAL_KEK_TOOL, /* as FILE, but any owner: a person named the file on a command line */
 };
 
 /** local_kek_read() - Return: 0; -EACCES (permissions), -EINVAL (content) or -errno, with *ret_why filled. */
-int local_kek_read(struct local_kek **ret_kek, const char *path, enum local_kek_source source, struct sentence *ret_why);
+int local_kek_read(struct local_kek **ret_kek, const char *path, enum local_kek_source source,
+                   struct sentence *ret_why);
 struct local_kek *local_kek_free(struct local_kek *kek);
 DEFINE_CLEANUP(struct local_kek *, local_kek_free)
 

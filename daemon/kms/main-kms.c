@@ -16,7 +16,7 @@
 
 enum {
         ARENA_SMALL = 1024, /* KEK versions, twice during a reload, and the DEKs of calls under way */
-        ARENA_LARGE = 64,   /* frames being read and written */
+        ARENA_LARGE = 64, /* frames being read and written */
 };
 
 struct arguments {
@@ -74,7 +74,8 @@ static int add_kek_version(const char *path)
                 log_error("%s", why.text);
                 return EXIT_FAILURE;
         }
-        printf("%s: version %u wraps from the next reload of lkm-kms on. Keep a new copy in a safe place.\n", path, number);
+        printf("%s: version %u wraps from the next reload of lkm-kms on. Keep a new copy in a safe place.\n", path,
+               number);
         return EXIT_SUCCESS;
 }
 
@@ -88,7 +89,8 @@ static int check_config(const struct config *config, const char *path)
                 struct kek *kek;
 
                 if (!provider)
-                        sentence_set(&why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm", config->keks[i].kms_type);
+                        sentence_set(&why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm",
+                                     config->keks[i].kms_type);
                 if (provider && provider->kek_new(&kek, &config->keks[i], NULL, &why) == 0) {
                         provider->kek_free(kek);
                         continue;
@@ -201,9 +203,12 @@ static void usage(FILE *out)
 static int parse_arguments(struct arguments *a, int argc, char **argv)
 {
         static const struct option options[] = {
-                { "config", required_argument, NULL, 'c' },       { "check-config", no_argument, NULL, 'k' },
-                { "generate-kek", required_argument, NULL, 'g' }, { "add-kek-version", required_argument, NULL, 'a' },
-                { "version", no_argument, NULL, 'v' },            { "help", no_argument, NULL, 'h' },
+                { "config", required_argument, NULL, 'c' },
+                { "check-config", no_argument, NULL, 'k' },
+                { "generate-kek", required_argument, NULL, 'g' },
+                { "add-kek-version", required_argument, NULL, 'a' },
+                { "version", no_argument, NULL, 'v' },
+                { "help", no_argument, NULL, 'h' },
                 { 0 },
         };
         int option;

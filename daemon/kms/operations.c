@@ -13,8 +13,8 @@ struct operation {
         struct provider_call call;
         struct list link;
         struct server *server;
-        struct session *session;  /* NULL when the asker is gone */
-        struct kek_table *keks;   /* owned reference: a reload must not free the KEK meanwhile */
+        struct session *session; /* NULL when the asker is gone */
+        struct kek_table *keks; /* owned reference: a reload must not free the KEK meanwhile */
         enum message_number answer; /* KMS_GENERATED, KMS_UNWRAPPED or KMS_WRAPPED */
         uint32_t request_id;
 };
@@ -23,7 +23,7 @@ void operation_orphan_all(struct session *c)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &c->calls) {
+        list_for_each_safe (node, following, &c->calls) {
                 list_entry(node, struct operation, link)->session = NULL;
                 list_unlink(node);
         }
@@ -36,8 +36,9 @@ static void operation_answer(struct operation *o, const struct provider_result *
         if (result->error) {
                 message = (union message){ .error = { .number_ = MESSAGE_ERROR,
                                                       .code = (uint16_t)result->error,
-                                                      .sentence = bytes_from_string(result->sentence ? result->sentence :
-                                                                                    proto_error_sentence(result->error)),
+                                                      .sentence = bytes_from_string(
+                                                              result->sentence ? result->sentence
+                                                                               : proto_error_sentence(result->error)),
                                                       .retry_after_msec = result->retry_after_msec } };
         } else if (o->answer == MESSAGE_KMS_GENERATED) {
                 message = (union message){ .kms_generated = { .number_ = MESSAGE_KMS_GENERATED,
@@ -75,14 +76,17 @@ static void operation_done(struct provider_call *call, const struct provider_res
 
 /* The KEK that a request names, when it can be used for a wrap under @kek_id (any when NULL). Else the request is
  * answered. */
-static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name, const struct bytes *kek_id)
+static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name,
+                                     const struct bytes *kek_id)
 {
         struct kek_entry *entry = kek_table_find(c->server->keks, name);
         struct sentence why;
 
         if (!entry) {
-                sentence_set(&why, "lkm-kms has no [kek %.*s] in its configuration. Correct the name, or reload lkm-kms when it was just added",
-                             (int)name.n, (const char *)name.data);
+                sentence_set(
+                        &why,
+                        "lkm-kms has no [kek %.*s] in its configuration. Correct the name, or reload lkm-kms when it was just added",
+                        (int)name.n, (const char *)name.data);
                 session_answer_error(c, request_id, PROTO_ERROR_KMS_NOT_FOUND, why.text);
                 return NULL;
         }
@@ -134,14 +138,16 @@ static void on_hello(struct session *c, uint32_t request_id, const union message
                                                .in_flight_max = IN_FLIGHT_MAX } };
 
         if (c->greeted) {
-                session_answer_error(c, request_id, PROTO_ERROR_PROTOCOL, "HELLO was sent twice. Update the older of the two programs");
+                session_answer_error(c, request_id, PROTO_ERROR_PROTOCOL,
+                                     "HELLO was sent twice. Update the older of the two programs");
                 c->closing = true;
         } else if (m->hello.version_min > m->hello.version_max || m->hello.version_min > PROTOCOL_VERSION_MAX ||
                    m->hello.version_max < PROTOCOL_VERSION_MIN) {
                 session_answer_error(c, request_id, PROTO_ERROR_VERSION, NULL);
                 c->closing = true;
         } else {
-                welcome.welcome.version = m->hello.version_max < PROTOCOL_VERSION_MAX ? m->hello.version_max : PROTOCOL_VERSION_MAX;
+                welcome.welcome.version =
+                        m->hello.version_max < PROTOCOL_VERSION_MAX ? m->hello.version_max : PROTOCOL_VERSION_MAX;
                 session_answer(c, request_id, &welcome);
                 c->greeted = true;
         }
@@ -230,14 +236,9 @@ static const struct {
         enum message_number number;
         void (*begin)(struct session *c, uint32_t request_id, const union message *m);
 } operations[] = {
-        { MESSAGE_HELLO, on_hello },
-        { MESSAGE_PING, on_ping },
-        { MESSAGE_KMS_GENERATE, on_generate },
-        { MESSAGE_KMS_UNWRAP, on_unwrap },
-        { MESSAGE_KMS_WRAP, on_wrap },
-        { MESSAGE_KMS_REWRAP, on_rewrap },
-        { MESSAGE_KMS_DESCRIBE, on_describe },
-        { MESSAGE_KMS_RELOAD, on_reload },
+        { MESSAGE_HELLO, on_hello },           { MESSAGE_PING, on_ping },         { MESSAGE_KMS_GENERATE, on_generate },
+        { MESSAGE_KMS_UNWRAP, on_unwrap },     { MESSAGE_KMS_WRAP, on_wrap },     { MESSAGE_KMS_REWRAP, on_rewrap },
+        { MESSAGE_KMS_DESCRIBE, on_describe }, { MESSAGE_KMS_RELOAD, on_reload },
 };
 
 void operation_begin(struct session *c, const struct frame_header *header, const uint8_t *data, size_t n)

@@ -46,20 +46,12 @@ static void aad_append(struct aad *aad, const void *data, size_t n)
         aad->n += n;
 }
 
-static void aad_append_value(struct aad *aad, struct bytes value)
-{
-        uint8_t length[2];
-
-        bytes_put_u16(length, (uint16_t)value.n);
-        aad_append(aad, length, sizeof(length));
-        aad_append(aad, value.data, value.n);
-}
-
 /* Return: 0, or -EINVAL for a context over the limits or with a key twice. */
 static int aad_build(struct aad *aad, const struct local_kek *kek, uint32_t version, const struct pairs *context)
 {
         struct pairs sorted = *context;
         uint8_t number[4];
+        size_t n;
 
         if (sorted.n > PAIRS_MAX || pairs_sort(&sorted) < 0)
                 return -EINVAL;
@@ -68,20 +60,15 @@ static int aad_build(struct aad *aad, const struct local_kek *kek, uint32_t vers
         aad_append(aad, kek->id, strlen(kek->id) + 1);
         bytes_put_u32(number, version);
         aad_append(aad, number, sizeof(number));
-        bytes_put_u16(number, (uint16_t)sorted.n);
-        aad_append(aad, number, 2);
-        for (size_t i = 0; i < sorted.n; i++) {
-                if (sorted.pair[i].key.n > PAIR_KEY_MAX || sorted.pair[i].value.n > PAIR_VALUE_MAX)
-                        return -EINVAL;
-                aad_append_value(aad, sorted.pair[i].key);
-                aad_append_value(aad, sorted.pair[i].value);
-        }
+        if (pairs_pack(&sorted, aad->data + aad->n, sizeof(aad->data) - aad->n, &n) < 0)
+                return -EINVAL;
+        aad->n += n;
         return 0;
 }
 
 /* Set the direction, KEK version and nonce of @c and feed the associated data. */
-static bool cipher_begin(EVP_CIPHER_CTX *c, const struct local_kek_version *version, const uint8_t *nonce, const struct aad *aad,
-                         int encrypt)
+static bool cipher_begin(EVP_CIPHER_CTX *c, const struct local_kek_version *version, const uint8_t *nonce,
+                         const struct aad *aad, int encrypt)
 {
         uint8_t *key = secret_view_begin(version->key);
         int n, ok;
@@ -107,7 +94,8 @@ static bool seal(uint8_t *wrap, const struct local_kek_version *version, const s
         return ok;
 }
 
-static bool unseal(struct secret *dek, const uint8_t *wrap, const struct local_kek_version *version, const struct aad *aad)
+static bool unseal(struct secret *dek, const uint8_t *wrap, const struct local_kek_version *version,
+                   const struct aad *aad)
 {
         EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
         uint8_t *key = secret_view_begin(dek);
@@ -118,7 +106,8 @@ static bool unseal(struct secret *dek, const uint8_t *wrap, const struct local_k
         memcpy(tag, wrap + WRAP_TAG, TAG_SIZE);
         ok = c && cipher_begin(c, version, wrap + WRAP_NONCE, aad, 0) &&
              EVP_DecryptUpdate(c, key, &n, wrap + WRAP_CIPHERTEXT, (int)KEY_SIZE) == 1 && n == (int)KEY_SIZE &&
-             EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_SIZE, tag) == 1 && EVP_DecryptFinal_ex(c, key + KEY_SIZE, &n) == 1;
+             EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG_SIZE, tag) == 1 &&
+             EVP_DecryptFinal_ex(c, key + KEY_SIZE, &n) == 1;
         if (!ok)
                 secret_wipe(key, KEY_SIZE);
         secret_view_end(dek, &key);
@@ -127,8 +116,8 @@ static bool unseal(struct secret *dek, const uint8_t *wrap, const struct local_k
 }
 
 /* Wrap @dek under the newest version. Return: the error class, with *ret_why filled. */
-static enum proto_error dek_wrap(const struct local_kek *kek, uint8_t wrap[WRAP_SIZE], struct secret *dek, const struct pairs *context,
-                                 struct sentence *ret_why)
+static enum proto_error dek_wrap(const struct local_kek *kek, uint8_t wrap[WRAP_SIZE], struct secret *dek,
+                                 const struct pairs *context, struct sentence *ret_why)
 {
         const struct local_kek_version *version = local_kek_newest(kek);
         struct aad aad;
@@ -148,8 +137,8 @@ static enum proto_error dek_wrap(const struct local_kek *kek, uint8_t wrap[WRAP_
         return PROTO_ERROR_INTERNAL;
 }
 
-static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **ret_dek, struct bytes wrap, const struct pairs *context,
-                                   struct sentence *ret_why)
+static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **ret_dek, struct bytes wrap,
+                                   const struct pairs *context, struct sentence *ret_why)
 {
         _cleanup_(secret_unrefp) struct secret *dek = NULL;
         const struct local_kek_version *version;
@@ -159,14 +148,18 @@ static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **
 
         if (wrap.n != WRAP_SIZE || wrap.data[0] != WRAP_FORMAT || (number = bytes_get_u32(wrap.data + 1)) == 0 ||
             number > LOCAL_KEK_VERSION_MAX) {
-                sentence_set(ret_why, "the wrapped key is damaged: it is not in the form of this KEK. Restore the .key file from a backup");
+                sentence_set(
+                        ret_why,
+                        "the wrapped key is damaged: it is not in the form of this KEK. Restore the .key file from a backup");
                 return PROTO_ERROR_KMS_CORRUPT;
         }
         version = local_kek_version_find(kek, number);
         if (!version) {
-                sentence_set(ret_why, "version %u of the KEK is not in %s. Restore that file from a backup, or reload lkm-kms when the "
-                                      "version was just added",
-                             number, kek->path);
+                sentence_set(
+                        ret_why,
+                        "version %u of the KEK is not in %s. Restore that file from a backup, or reload lkm-kms when the "
+                        "version was just added",
+                        number, kek->path);
                 return PROTO_ERROR_KMS_NOT_FOUND;
         }
         if (aad_build(&aad, kek, number, context) < 0) {
@@ -180,8 +173,10 @@ static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **
         ok = unseal(dek, wrap.data, version, &aad);
         secret_wipe_stack();
         if (!ok) {
-                sentence_set(ret_why, "the wrapped key does not authenticate: it is damaged, or belongs to another record or scope. "
-                                      "Put the database's own .key file beside it, or restore it from a backup");
+                sentence_set(
+                        ret_why,
+                        "the wrapped key does not authenticate: it is damaged, or belongs to another record or scope. "
+                        "Put the database's own .key file beside it, or restore it from a backup");
                 return PROTO_ERROR_KMS_CORRUPT;
         }
         *ret_dek = TAKE_PTR(dek);
@@ -190,7 +185,8 @@ static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **
 
 /* ---- the provider's table ---- */
 
-static int local_new(struct kek **ret_kek, const struct config_kek *config, struct event_base *base, struct sentence *ret_why)
+static int local_new(struct kek **ret_kek, const struct config_kek *config, struct event_base *base,
+                     struct sentence *ret_why)
 {
         _cleanup_(freep) char *path = NULL;
         struct local_kek *kek;
@@ -200,7 +196,8 @@ static int local_new(struct kek **ret_kek, const struct config_kek *config, stru
         if (config->kek_file) {
                 r = local_kek_read(&kek, config->kek_file, LOCAL_KEK_FILE, ret_why);
         } else if (!config->kek_credential) {
-                sentence_set(ret_why, "[kek %s] has neither kek_file nor kek_credential. Set one of them", config->name);
+                sentence_set(ret_why, "[kek %s] has neither kek_file nor kek_credential. Set one of them",
+                             config->name);
                 return -EINVAL;
         } else {
                 directory = getenv("CREDENTIALS_DIRECTORY");
@@ -242,13 +239,15 @@ static bool local_owns(const struct kek *kek, struct bytes kek_id)
 }
 
 /* Wrap @dek and end @call; the answer carries @key, which may be NULL. */
-static void wrap_and_end(struct local_kek *kek, struct provider_call *call, struct secret *dek, const struct pairs *context,
-                         struct secret *key)
+static void wrap_and_end(struct local_kek *kek, struct provider_call *call, struct secret *dek,
+                         const struct pairs *context, struct secret *key)
 {
         struct sentence why;
         uint8_t wrap[WRAP_SIZE];
         enum proto_error error = dek_wrap(kek, wrap, dek, context, &why);
-        struct provider_result result = { .key = key, .kek_id = bytes_from_string(kek->id), .wrapped = { wrap, sizeof(wrap) } };
+        struct provider_result result = { .key = key,
+                                          .kek_id = bytes_from_string(kek->id),
+                                          .wrapped = { wrap, sizeof(wrap) } };
 
         if (error)
                 provider_fail(call, error, why.text);
@@ -261,7 +260,8 @@ static void local_generate(struct kek *kek, struct provider_call *call, const st
         _cleanup_(secret_unrefp) struct secret *dek = NULL;
 
         if (secret_new_random(&dek, KEY_SIZE) < 0)
-                provider_fail(call, PROTO_ERROR_INTERNAL, "no locked memory is left. Ask again when other requests have ended");
+                provider_fail(call, PROTO_ERROR_INTERNAL,
+                              "no locked memory is left. Ask again when other requests have ended");
         else
                 wrap_and_end(local(kek), call, dek, context, dek);
 }

@@ -25,11 +25,12 @@ void sentence_set(struct sentence *s, const char *format, ...) _printf_(2, 3);
 
 /** How an operation ended. Borrowed by done() for the call. */
 struct provider_result {
-        enum proto_error error; /* PROTO_ERROR_NONE or one of PROTO_ERROR_KMS_*; the class alone decides what lkmd does */
-        const char *sentence;   /* with an error; NULL = the error list's own */
+        enum proto_error
+                error; /* PROTO_ERROR_NONE or one of PROTO_ERROR_KMS_*; the class alone decides what lkmd does */
+        const char *sentence; /* with an error; NULL = the error list's own */
         uint32_t retry_after_msec;
-        struct secret *key;   /* of generate and unwrap */
-        struct bytes kek_id;  /* of generate, wrap and rewrap: resolved */
+        struct secret *key; /* of generate and unwrap */
+        struct bytes kek_id; /* of generate, wrap and rewrap: resolved */
         struct bytes wrapped; /* of generate, wrap and rewrap */
 };
 

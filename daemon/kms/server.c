@@ -105,7 +105,7 @@ static bool something_waits(const struct server *s)
         struct list *node, *following;
         nfds_t n = 1;
 
-        list_for_each_safe(node, following, &s->sessions) {
+        list_for_each_safe (node, following, &s->sessions) {
                 const struct session *c = list_entry(node, struct session, link);
 
                 if (stream_pending(c->stream) > 0)
@@ -208,13 +208,13 @@ void server_drain(struct server *s)
         event_del(s->listener);
         event_del(s->idle);
         event_add(s->drain, &limit);
-        list_for_each_safe(node, following, &s->sessions)
+        list_for_each_safe (node, following, &s->sessions)
                 session_end(list_entry(node, struct session, link));
         server_stop_if_drained(s);
 }
 
-int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path, int listen_fd,
-               bool idle_exit)
+int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path,
+               int listen_fd, bool idle_exit)
 {
         _cleanup_(server_freep) struct server *s = calloc(1, sizeof(*s));
         int r;

@@ -19,8 +19,8 @@ struct server;
  * @listen_fd:   owned from now on, also on failure
  * @idle_exit:   whether the process may end when idle: only where something starts it again
  */
-int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path, int listen_fd,
-               bool idle_exit);
+int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path,
+               int listen_fd, bool idle_exit);
 struct server *server_free(struct server *s);
 DEFINE_CLEANUP(struct server *, server_free)
 

@@ -7,9 +7,9 @@
 #include "common/log.h"
 
 enum {
-        OUT_MAX = 256 * 1024,   /* bytes of answers that may wait unsent */
-        OUT_PAUSE = 32 * 1024,  /* from here on no further request is begun until they are sent */
-        READS_PER_TURN = 8,     /* then the other sessions have their turn */
+        OUT_MAX = 256 * 1024, /* bytes of answers that may wait unsent */
+        OUT_PAUSE = 32 * 1024, /* from here on no further request is begun until they are sent */
+        READS_PER_TURN = 8, /* then the other sessions have their turn */
 };
 
 struct session *session_free(struct session *c)
@@ -40,15 +40,17 @@ void session_answer(struct session *c, uint32_t request_id, const union message 
         if (message->number == MESSAGE_ERROR)
                 c->closing = true;
         else
-                session_answer_error(c, request_id, PROTO_ERROR_INTERNAL,
-                                     "the answer does not fit into what memory or the protocol leaves. Ask again when other requests have ended");
+                session_answer_error(
+                        c, request_id, PROTO_ERROR_INTERNAL,
+                        "the answer does not fit into what memory or the protocol leaves. Ask again when other requests have ended");
 }
 
 void session_answer_error(struct session *c, uint32_t request_id, enum proto_error error, const char *sentence)
 {
         union message message = { .error = { .number_ = MESSAGE_ERROR,
                                              .code = (uint16_t)error,
-                                             .sentence = bytes_from_string(sentence ? sentence : proto_error_sentence(error)) } };
+                                             .sentence = bytes_from_string(sentence ? sentence
+                                                                                    : proto_error_sentence(error)) } };
 
         session_answer(c, request_id, &message);
 }
@@ -86,7 +88,8 @@ static bool session_take(struct session *c)
         int r;
 
         while (!c->closing) {
-                c->blocked = stream_pending(c->stream) > OUT_PAUSE && stream_flush(c->stream, MSG_DONTWAIT) == STREAM_E_AGAIN;
+                c->blocked = stream_pending(c->stream) > OUT_PAUSE &&
+                             stream_flush(c->stream, MSG_DONTWAIT) == STREAM_E_AGAIN;
                 if (c->blocked)
                         return false;
                 r = stream_next(c->stream, &header, &data, &n);

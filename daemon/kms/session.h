@@ -30,11 +30,11 @@ struct session {
         struct stream *stream;
         struct event *readable, *writable;
         size_t n_calls;
-        bool greeted;    /* HELLO was answered */
+        bool greeted; /* HELLO was answered */
         bool processing; /* session_process() is on the stack: it settles at its end */
-        bool blocked;    /* answers wait for the peer to read; requests wait for them */
-        bool ended;      /* nothing more will be read; answers are still sent */
-        bool closing;    /* the peer broke the protocol: send what waits and close */
+        bool blocked; /* answers wait for the peer to read; requests wait for them */
+        bool ended; /* nothing more will be read; answers are still sent */
+        bool closing; /* the peer broke the protocol: send what waits and close */
 };
 
 /** session_new() - serve the connected socket @fd, which is owned from now on, also on failure. Return: 0 or -errno. */
