@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena is one mapping: guard page, small slots, guard page, large slots, guard page. A slot is its bytes and a
- * canary. What describes a slot (struct secret) lies in ordinary memory, so that an overrun of key bytes cannot turn
- * into an overrun of pointers, and so that small slots stay small.
+ * The arena is one mapping: guard page, small slots, guard page, large slots, guard page. In a slot are the secret's
+ * bytes and, right behind them, a canary. What describes a slot (struct secret) lies in ordinary memory, so that an
+ * overrun of key bytes cannot turn into an overrun of pointers, and so that small slots stay small.
  */
 #include "common/secret.h"
 
@@ -30,12 +30,12 @@ struct secret {
         struct secret *next_free; /* valid while the slot is free */
         atomic_uint n_references; /* 0 while the slot is free */
         uint32_t size;
+        uint32_t canary_at; /* the size that was asked for, so that one byte too many is found */
 };
 
 struct slot_class {
         uint8_t *base;
         size_t stride;
-        size_t capacity; /* bytes of a slot, without its canary */
         size_t area; /* bytes mapped, a multiple of the page size */
         size_t n;
         size_t n_used;
@@ -82,15 +82,13 @@ static int random_fill(uint8_t *p, size_t n)
 
 /* ---- making the arena ---- */
 
-static int class_init(struct slot_class *class, size_t n, size_t stride, size_t capacity, size_t page)
+static int class_init(struct slot_class *class, size_t n, size_t stride, size_t page)
 {
         size_t bytes;
 
         if (n == 0 || n > UINT32_MAX || __builtin_mul_overflow(n, stride, &bytes) || bytes > SSIZE_MAX / 4)
                 return -EINVAL;
-        *class = (struct slot_class){
-                .stride = stride, .capacity = capacity, .area = (bytes + page - 1) / page * page, .n = n
-        };
+        *class = (struct slot_class){ .stride = stride, .area = (bytes + page - 1) / page * page, .n = n };
         return 0;
 }
 
@@ -105,7 +103,6 @@ static int class_secrets_init(struct slot_class *class)
                 s->data = class->base + i * class->stride;
                 s->next_free = class->free;
                 class->free = s;
-                memcpy(s->data + class->capacity, arena.canary, CANARY_SIZE);
         }
         return 0;
 }
@@ -214,8 +211,8 @@ static int arena_make(size_t n_small, size_t n_large, const char **ret_error)
         size_t page = (size_t)sysconf(_SC_PAGESIZE), need;
         int r;
 
-        if (class_init(&arena.small, n_small, SMALL_STRIDE, SECRET_SMALL_MAX, page) < 0 ||
-            class_init(&arena.large, n_large, LARGE_STRIDE, SECRET_LARGE_MAX, page) < 0) {
+        if (class_init(&arena.small, n_small, SMALL_STRIDE, page) < 0 ||
+            class_init(&arena.large, n_large, LARGE_STRIDE, page) < 0) {
                 *ret_error =
                         "The memory for keys cannot have that size. Configure fewer cached keys, and at least one.";
                 return -EINVAL;
@@ -326,7 +323,8 @@ int secret_new(struct secret **ret_secret, size_t n)
 
         /* A free slot is all zero: its pages came so, and every release wipes. */
         s->next_free = NULL;
-        s->size = (uint32_t)n;
+        s->size = s->canary_at = (uint32_t)n;
+        memcpy(s->data + n, arena.canary, CANARY_SIZE);
         atomic_store_explicit(&s->n_references, 1, memory_order_relaxed);
         *ret_secret = s;
         return 0;
@@ -357,11 +355,11 @@ struct secret *secret_ref(struct secret *s)
 }
 
 /* Somebody wrote past the end of a secret: nothing in this process is to be trusted any more. */
-static void canary_check(const struct slot_class *class, const struct secret *s)
+static void canary_check(const struct secret *s)
 {
         static const char message[] = "lkm: memory for keys was overrun; stopping.\n";
 
-        if (bytes_equal((struct bytes){ s->data + class->capacity, CANARY_SIZE },
+        if (bytes_equal((struct bytes){ s->data + s->canary_at, CANARY_SIZE },
                         (struct bytes){ arena.canary, CANARY_SIZE }))
                 return;
         if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0) {
@@ -380,7 +378,8 @@ static void secret_release(struct secret *s)
 
         if (!arena.forked) {
                 explicit_bzero(s->data, s->size);
-                canary_check(class, s);
+                canary_check(s);
+                explicit_bzero(s->data + s->canary_at, CANARY_SIZE);
         }
         s->size = 0;
         pthread_mutex_lock(&arena.lock);

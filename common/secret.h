@@ -6,7 +6,9 @@
  * size, locked, guarded, never dumped, never inherited by a fork. A `struct secret` is a counted reference to one slot
  * of it. Bytes are reached only between secret_view_begin() and secret_view_end(); the files that may do so are listed
  * in tests/lint/secret-views. There is no function that copies, prints or compares a secret into ordinary memory.
- * Knows nothing of keys, records or sockets. Not thread safe, except where it says so.
+ * Knows nothing of keys, records or sockets. Making, referencing and releasing secrets is thread safe, and so is the
+ * arena; the bytes and the size of one secret are for one thread at a time. In a child of fork(2) the arena is absent:
+ * the child may release what it inherited and make an arena of its own, but a view there faults.
  */
 #pragma once
 
