@@ -147,7 +147,7 @@ static uint8_t *short_put(uint8_t *p, struct bytes b)
 
 int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n)
 {
-        uint8_t *p = data + 2;
+        uint8_t *p;
         int r = pairs_check(pairs);
 
         if (r < 0)
@@ -155,6 +155,7 @@ int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n
         if (pairs_pack_size(pairs) > n)
                 return -EMSGSIZE;
         bytes_put_u16(data, (uint16_t)pairs->n);
+        p = data + 2;
         for (size_t i = 0; i < pairs->n; i++)
                 p = short_put(short_put(p, pairs->pair[i].key), pairs->pair[i].value);
         *ret_n = (size_t)(p - data);
@@ -178,11 +179,12 @@ static bool short_get(struct bytes *ret, struct bytes *rest)
 
 static bool pairs_unpack(struct pairs *ret, struct bytes value)
 {
-        struct bytes rest = { value.data + 2, value.n - 2 };
+        struct bytes rest;
         size_t n;
 
         if (value.n < 2)
                 return false;
+        rest = (struct bytes){ value.data + 2, value.n - 2 };
         n = bytes_get_u16(value.data);
         if (n > PAIRS_MAX)
                 return false;
@@ -516,7 +518,7 @@ size_t message_size(const union message *message)
 
 int message_pack(const union message *message, uint32_t request_id, uint8_t *data, size_t n, size_t *ret_n)
 {
-        uint8_t *p = data + FRAME_HEADER_SIZE;
+        uint8_t *p;
         size_t size;
         int r;
 
@@ -529,6 +531,7 @@ int message_pack(const union message *message, uint32_t request_id, uint8_t *dat
         bytes_put_u16(data + 4, (uint16_t)message->number);
         bytes_put_u16(data + 6, 0);
         bytes_put_u32(data + 8, request_id);
+        p = data + FRAME_HEADER_SIZE;
         for (const struct field_info *field = message_find(message->number)->fields; field->tag != 0; field++) {
                 const uint8_t *member = (const uint8_t *)message + field->offset;
                 bool present;

@@ -110,7 +110,7 @@ END_TEST
 
 START_TEST(the_last_unref_wipes_the_bytes)
 {
-        struct secret *s;
+        struct secret *s = NULL;
         uint8_t *address;
 
         for (size_t n = 32; n <= SECRET_LARGE_MAX; n += SECRET_LARGE_MAX - 32) {
@@ -222,7 +222,7 @@ END_TEST
 
 static void child_overruns(size_t n, size_t by)
 {
-        struct secret *s;
+        struct secret *s = NULL;
 
         child_assert(secret_arena_init(4, 4, NULL) == 0 && secret_new(&s, n) == 0);
         peek(s)[n - 1 + by] ^= 1;
@@ -262,7 +262,7 @@ static size_t guard_step;
 
 static void child_walks_off(void)
 {
-        struct secret *s;
+        struct secret *s = NULL;
         volatile uint8_t *p;
 
         child_assert(secret_arena_init(4, 1, NULL) == 0 && secret_new(&s, guard_step < 2 ? 32 : SECRET_LARGE_MAX) == 0);
@@ -314,7 +314,7 @@ static void forbid(bool also_mlock)
 static void child_is_refused(void)
 {
         const char *error = NULL;
-        struct secret *s;
+        struct secret *s = NULL;
         int r = secret_arena_init(N_SMALL, N_LARGE, &error);
 
         child_assert(r == -EPERM || r == -ENOMEM || r == -EAGAIN);
@@ -345,7 +345,7 @@ END_TEST
 
 static void child_falls_back(void)
 {
-        struct secret *s;
+        struct secret *s = NULL;
         char flags[256];
 
         forbid(false);
@@ -382,7 +382,7 @@ static void child_views(void)
 
 static void child_releases_and_makes_its_own(void)
 {
-        struct secret *s;
+        struct secret *s = NULL;
 
         child_assert(secret_new(&s, 32) == -ENOBUFS);
         secret_unref(inherited);
