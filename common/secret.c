@@ -132,7 +132,8 @@ static int area_map(uint8_t *base, size_t n, int fd, size_t offset, size_t page)
                 return -errno;
         if (madvise(base, n, MADV_DONTDUMP) < 0 || madvise(base, n, MADV_DONTFORK) < 0)
                 return -errno;
-        if (fd < 0 && mlock(base, n) < 0)
+        /* mlock2(2), since the sanitizers' runtime turns mlock(2) into nothing. */
+        if (fd < 0 && mlock2(base, n, 0) < 0)
                 return -errno;
         return area_populate(base, n, page);
 }
@@ -468,7 +469,11 @@ __attribute__((__noinline__)) void *secret_malloc(size_t n)
 
 __attribute__((__noinline__)) void *secret_calloc(size_t n, size_t size)
 {
-        return calloc(n > 0 ? n : 1, size > 0 ? size : 1);
+        size_t n_bytes;
+
+        if (__builtin_mul_overflow(n, size, &n_bytes))
+                return NULL;
+        return calloc(1, n_bytes > 0 ? n_bytes : 1);
 }
 
 __attribute__((__noinline__)) void *secret_realloc(void *p, size_t n)

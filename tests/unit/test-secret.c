@@ -300,8 +300,9 @@ static void forbid(bool also_mlock)
 {
         struct sock_filter filter[] = {
                 BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_secret, 2, 0),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, also_mlock ? SYS_mlock : SYS_memfd_secret, 1, 0),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_secret, 3, 0),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, also_mlock ? SYS_mlock : SYS_memfd_secret, 2, 0),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, also_mlock ? SYS_mlock2 : SYS_memfd_secret, 1, 0),
                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         };
