@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/database.h"
+
+#include <errno.h>
+
+#include "client/key.h"
+#include "client/keyfile.h"
+
+enum { CIPHER_LIBRARY_MAX = 32 };
+
+/* ---- records ---- */
+
+void database_record_deinit(struct database_record *record)
+{
+        free(record->path);
+        free(record->data);
+        *record = (struct database_record){ 0 };
+}
+
+static int path_error(struct lkm *lkm, const char *what, const char *path, int negative_errno)
+{
+        return error_set(lkm, LKM_E_IO, "cannot %s %s: %s. Check its owner, its permissions and the space on the disk.",
+                         what, path, strerror(-negative_errno));
+}
+
+/* There is no record: is there a database that has lost it? */
+static int record_absent(struct lkm *lkm, const char *database_path)
+{
+        int exists = keyfile_database_exists(database_path);
+
+        if (exists < 0)
+                return path_error(lkm, "look at", database_path, exists);
+        if (exists)
+                return error_set(
+                        lkm, LKM_E_KEY_MISSING,
+                        "%s exists, but %s.key does not. Restore the .key from a backup: no other key opens the database, and "
+                        "none is made for it.",
+                        database_path, database_path);
+        return error_set(lkm, LKM_E_NOT_FOUND,
+                         "there is neither %s nor %s.key. Check the path, or create the database first.", database_path,
+                         database_path);
+}
+
+int database_record_read(struct lkm *lkm, const char *database_path, struct database_record *ret_record)
+{
+        _cleanup_(database_record_deinit) struct database_record record = { 0 };
+        int r;
+
+        if (!database_path || !*database_path)
+                return error_set(lkm, LKM_E_ARGUMENT, "the database's path is empty");
+        r = keyfile_path(&record.path, database_path);
+        if (r < 0)
+                return error_set_default(lkm, LKM_E_NO_MEMORY);
+        r = keyfile_read(record.path, &record.data, &record.n);
+        if (r == -ENOENT)
+                return record_absent(lkm, database_path);
+        if (r == KEYFILE_E_INVALID)
+                return error_set(
+                        lkm, LKM_E_RECORD_DAMAGED,
+                        "%s is empty, over 64 KiB or no regular file. Restore it from a backup; do not delete it.",
+                        record.path);
+        if (r < 0)
+                return path_error(lkm, "read", record.path, r);
+        *ret_record = record;
+        record = (struct database_record){ 0 };
+        return 0;
+}
+
+int database_record_replace(struct lkm *lkm, struct database_record *record, struct bytes newer)
+{
+        uint8_t *data = newer.n > 0 ? malloc(newer.n) : NULL;
+        int r;
+
+        if (!data)
+                return error_set_default(lkm, newer.n > 0 ? LKM_E_NO_MEMORY : LKM_E_PROTOCOL);
+        memcpy(data, newer.data, newer.n);
+        free(record->data);
+        record->data = data;
+        record->n = newer.n;
+        r = keyfile_replace(record->path, newer);
+        /* Whoever only reads the database has its key all the same; its owner will write the upgrade. */
+        if (r < 0 && r != -EACCES && r != -EPERM && r != -EROFS)
+                return path_error(lkm, "replace", record->path, r);
+        return 0;
+}
+
+/* ---- keys ---- */
+
+static struct bytes text_or_none(const char *text)
+{
+        return text ? bytes_from_string(text) : (struct bytes){ 0 };
+}
+
+static int key_from_answer(struct lkm *lkm, union message *answer, struct lkm_key **ret_key)
+{
+        int r = key_new(ret_key, &answer->key);
+
+        message_deinit(answer);
+        if (r < 0)
+                return error_set_default(lkm, r == -ENOMEM ? LKM_E_NO_MEMORY : LKM_E_PROTOCOL);
+        return 0;
+}
+
+int lkm_get(struct lkm *lkm, const void *record, size_t n_record, const char *scope, struct lkm_key **ret_key)
+{
+        union message request = {
+                .get = { .number_ = MESSAGE_GET, .record = { record, n_record }, .scope = text_or_none(scope) }
+        };
+        union message answer;
+        int r;
+
+        if (!record || n_record == 0 || !ret_key)
+                return lkm ? error_set_default(lkm, LKM_E_ARGUMENT) : LKM_E_ARGUMENT;
+        r = connection_call(lkm, &request, MESSAGE_KEY, &answer);
+        return r ? r : key_from_answer(lkm, &answer, ret_key);
+}
+
+static int record_upgrade(struct lkm *lkm, struct database_record *record, const char *scope)
+{
+        union message request = {
+                .upgrade = { .number_ = MESSAGE_UPGRADE,
+                             .record = { record->data, record->n },
+                             .scope = text_or_none(scope) },
+        };
+        union message answer;
+        int r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);
+
+        return r ? r : database_record_replace(lkm, record, answer.record.record);
+}
+
+int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key)
+{
+        _cleanup_(database_record_deinit) struct database_record record = { 0 };
+        int r = connection_check(lkm);
+
+        if (r)
+                return r;
+        r = database_record_read(lkm, database_path, &record);
+        if (r)
+                return r;
+        r = lkm_get(lkm, record.data, record.n, scope, ret_key);
+        if (r != LKM_E_RECORD_OUTDATED)
+                return r;
+        r = record_upgrade(lkm, &record, scope);
+        return r ? r : lkm_get(lkm, record.data, record.n, scope, ret_key);
+}
+
+static int refuse_existing(struct lkm *lkm, const char *path)
+{
+        return error_set(lkm, LKM_E_EXISTS,
+                         "%s exists already, and nothing is overwritten. Load it instead, or choose another path.",
+                         path);
+}
+
+/* Neither a database nor, by now, a record of it may be there. Asked again after CREATE, which may have taken seconds. */
+static int database_is_absent(struct lkm *lkm, const char *database_path)
+{
+        int exists = keyfile_database_exists(database_path);
+
+        if (exists < 0)
+                return path_error(lkm, "look at", database_path, exists);
+        return exists ? refuse_existing(lkm, database_path) : 0;
+}
+
+static int record_create(struct lkm *lkm, const char *database_path, const char *key_path,
+                         const struct lkm_create_options *o, struct database_record *ret_record)
+{
+        union message request = { .create = { .number_ = MESSAGE_CREATE } }, answer;
+        struct bytes content;
+        int r;
+
+        if (o) {
+                request.create.scope = text_or_none(o->scope);
+                request.create.cipher_library = text_or_none(o->cipher_library);
+                request.create.cipher_compatibility = (uint8_t)o->cipher_compatibility;
+                request.create.page_size = o->page_size;
+        }
+        r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);
+        if (r)
+                return r;
+        r = database_is_absent(lkm, database_path);
+        if (r)
+                return r;
+        content = answer.record.record;
+        r = keyfile_create(key_path, content);
+        if (r == -EEXIST)
+                return refuse_existing(lkm, key_path);
+        if (r < 0)
+                return path_error(lkm, "create", key_path, r);
+        ret_record->data = malloc(content.n);
+        if (!ret_record->data)
+                return error_set_default(lkm, LKM_E_NO_MEMORY);
+        memcpy(ret_record->data, content.data, content.n);
+        ret_record->n = content.n;
+        return 0;
+}
+
+int lkm_initialize(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
+                   struct lkm_key **ret_key)
+{
+        _cleanup_(database_record_deinit) struct database_record record = { 0 }, existing = { 0 };
+        int r = connection_check(lkm);
+
+        if (r)
+                return r;
+        if (!ret_key ||
+            (options && (options->cipher_compatibility > UINT8_MAX ||
+                         (options->cipher_library && strlen(options->cipher_library) > CIPHER_LIBRARY_MAX))))
+                return error_set_default(lkm, LKM_E_ARGUMENT);
+        r = database_record_read(lkm, database_path, &existing);
+        if (r == 0 || r == LKM_E_RECORD_DAMAGED)
+                return error_set(
+                        lkm, LKM_E_EXISTS,
+                        "%s.key exists already, and nothing is overwritten. Load it instead, or choose another path.",
+                        database_path);
+        if (r == LKM_E_KEY_MISSING)
+                return refuse_existing(lkm, database_path);
+        if (r != LKM_E_NOT_FOUND)
+                return r;
+        if (keyfile_path(&record.path, database_path) < 0)
+                return error_set_default(lkm, LKM_E_NO_MEMORY);
+        r = record_create(lkm, database_path, record.path, options, &record);
+        return r ? r : lkm_get(lkm, record.data, record.n, NULL, ret_key);
+}
+
+int lkm_get_or_create(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
+                      struct lkm_key **ret_key)
+{
+        const char *scope = options ? options->scope : NULL;
+        int r = lkm_load(lkm, database_path, scope, ret_key);
+
+        if (r != LKM_E_NOT_FOUND)
+                return r;
+        r = lkm_initialize(lkm, database_path, options, ret_key);
+        /* Somebody was faster. A database without a record is then refused by lkm_load(). */
+        return r == LKM_E_EXISTS ? lkm_load(lkm, database_path, scope, ret_key) : r;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lkm: keys for encrypted databases, from lkmd. Link with `pkg-config --cflags --libs lkm`.
+ *
+ *     struct lkm *lkm;
+ *     struct lkm_key *key;
+ *     if (lkm_connect(&lkm, NULL) == 0 && lkm_get_or_create(lkm, "/var/lib/clinic/patients.db", NULL, &key) == 0)
+ *             …
+ *
+ * A database's wrapped key is kept in its record, the file {database path}.key beside it. This library reads and writes
+ * that file, as the database's owner; its content is opaque. Keys lie in locked memory that is never swapped, dumped or
+ * inherited by a fork, and are reached through views only.
+ *
+ * Every function that returns int returns 0, or a positive `enum lkm_error`; outputs are untouched on failure. A handle,
+ * and a key, may be used by one thread at a time; different handles and keys by different threads at once.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LKM_PUBLIC __attribute__((__visibility__("default")))
+
+/** A session with lkmd; released by lkm_free(). */
+struct lkm;
+/** A key in locked memory; released by lkm_key_free(). Independent of the handle that it came through. */
+struct lkm_key;
+
+/** What went wrong. The numbers are stable; up to 99 they come from lkmd. lkm_strerror() says what each one means; a later
+ *  daemon may send numbers that are not listed here. */
+enum lkm_error {
+        LKM_E_PROTOCOL = 1,
+        LKM_E_VERSION = 2,
+        LKM_E_UNSUPPORTED = 3,
+        LKM_E_QUOTA = 4,
+        LKM_E_INTERNAL = 5,
+        LKM_E_DENIED = 10,
+        LKM_E_LOCKED = 11,
+        LKM_E_AUDIT_UNAVAILABLE = 12,
+        LKM_E_SHUTTING_DOWN = 13,
+        LKM_E_SCOPE_UNKNOWN = 14,
+        LKM_E_SCOPE_NEEDED = 15,
+        LKM_E_RECORD_DAMAGED = 20,
+        LKM_E_RECORD_FOREIGN = 21,
+        LKM_E_RECORD_NEWER = 22,
+        LKM_E_RECORD_OUTDATED = 23,
+        LKM_E_VERSION_UNKNOWN = 24,
+        LKM_E_ROTATION_IN_PROGRESS = 25,
+        LKM_E_NOT_CACHED = 26,
+        LKM_E_KEK_UNAVAILABLE = 30,
+        LKM_E_KEK_DENIED = 31,
+        LKM_E_KEK_MISCONFIGURED = 32,
+        LKM_E_IO = 100,             /* a file could not be read or written */
+        LKM_E_NO_DAEMON = 101,      /* nothing answers at the socket */
+        LKM_E_TIMEOUT = 102,        /* no answer within the deadline */
+        LKM_E_KEY_MISSING = 103,    /* the database exists, its .key does not; a new key is never made for it */
+        LKM_E_EXISTS = 104,         /* the database or its .key exists; nothing is ever overwritten */
+        LKM_E_NOT_FOUND = 105,      /* neither exists */
+        LKM_E_PLAINTEXT = 106,      /* the database is not encrypted */
+        LKM_E_WRONG_KEY = 107,      /* the key does not open the database */
+        LKM_E_NO_CODEC = 108,       /* the SQLite library cannot encrypt */
+        LKM_E_MEMLOCK = 109,        /* memory for keys cannot be locked */
+        LKM_E_ARGUMENT = 110,       /* a bug of the caller */
+        LKM_E_NO_MEMORY = 111,      /* out of memory, or more than `max_keys` keys are held */
+        LKM_E_FORKED = 112,         /* the handle or key, or the locked memory, belongs to the parent process */
+        LKM_E_CIPHER_VERSION = 113, /* the database needs a newer SQLCipher */
+        LKM_E_BUSY = 114,           /* see the function; or another process locks the database */
+};
+
+/** lkm_version() - "0.1.0". Return: static text, never NULL. */
+LKM_PUBLIC const char *lkm_version(void);
+/** lkm_strerror() - what @error means and what to do, one or two sentences. Return: static text, never NULL. */
+LKM_PUBLIC const char *lkm_strerror(int error);
+/** lkm_error_name() - "DENIED" for LKM_E_DENIED, for logs and programs. Return: static text; "?" for an unknown number. */
+LKM_PUBLIC const char *lkm_error_name(int error);
+/**
+ * lkm_error_message() - the sentence for people about the last failure of @lkm: what happened, to which file, what to do
+ * @lkm: borrowed; or NULL for the last failed lkm_connect() of this thread
+ * Return: text that is valid until the next call with @lkm (or lkm_connect()); "" when nothing has failed. Never NULL.
+ */
+LKM_PUBLIC const char *lkm_error_message(const struct lkm *lkm);
+
+/* ---- sessions ---- */
+
+/** How to connect. Zero in a member means its default; fill the rest with zeros, which later versions rely on. */
+struct lkm_options {
+        const char *socket;    /* NULL: $LKM_SOCKET, else $XDG_RUNTIME_DIR/lkm/lkm.sock where it exists, else /run/lkm/lkm.sock */
+        const char *software;  /* name of the application in the daemon's log, at most 64 bytes; NULL: "liblkm VERSION" */
+        uint32_t timeout_msec; /* deadline of each call; 0: 10,000 */
+        uint32_t max_keys;     /* keys held at once in the whole process; only the first handle's counts; 0: 128 */
+        uint64_t reserved[4];  /* 0 */
+};
+
+/**
+ * lkm_connect() - open a session
+ * @ret_lkm: on success the handle, release with lkm_free()
+ * @options: borrowed for the call; NULL for the defaults. The environment is ignored in set-user-ID programs.
+ *
+ * The first call of a process reserves and locks the memory for keys, about 80 KiB. A session that the daemon ends (it was
+ * restarted) is opened again by the next call. Nothing is asked of the daemon yet.
+ *
+ * Return: 0; LKM_E_NO_DAEMON, LKM_E_TIMEOUT, LKM_E_MEMLOCK, LKM_E_ARGUMENT, LKM_E_NO_MEMORY; LKM_E_FORKED in a child of a process
+ *         that had connected before.
+ */
+LKM_PUBLIC int lkm_connect(struct lkm **ret_lkm, const struct lkm_options *options);
+/** lkm_free() - end the session and set *@lkm to NULL. Unanswered asynchronous requests call back with LKM_E_NO_DAEMON. Allowed
+ *  in a forked child, and for NULL; not from a callback. */
+LKM_PUBLIC void lkm_free(struct lkm **lkm);
+/** lkm_ping() - ask whether the daemon answers. Return: 0; LKM_E_NO_DAEMON, LKM_E_TIMEOUT, LKM_E_VERSION, LKM_E_BUSY, LKM_E_FORKED. */
+LKM_PUBLIC int lkm_ping(struct lkm *lkm);
+
+/* ---- keys by database path ---- */
+
+/** What to write down with a new key. Zero in a member means: not said. */
+struct lkm_create_options {
+        const char *scope;             /* scope that is to own the key; NULL: the only one that admits the caller */
+        const char *cipher_library;    /* library that will write the database, "sqlcipher"; at most 32 bytes */
+        uint32_t cipher_compatibility; /* its major format version, 3 or 4; at most 255 */
+        uint32_t page_size;            /* bytes */
+        uint64_t reserved[4];          /* 0 */
+};
+
+/**
+ * lkm_initialize() - make the key of a new database
+ * @lkm:           borrowed
+ * @database_path: where the database will be; its record is written to {database_path}.key, mode 0600
+ * @options:       borrowed for the call; NULL for the defaults
+ * @ret_key:       on success the key, release with lkm_key_free()
+ *
+ * The record is on the disk, durably, before the key is given out. Of several creators at once one wins.
+ *
+ * Return: 0; LKM_E_EXISTS when the record, the database or its -wal or -journal exists; LKM_E_IO; LKM_E_BUSY while asynchronous
+ *         requests are unanswered; LKM_E_ARGUMENT, LKM_E_NO_MEMORY, LKM_E_FORKED, LKM_E_NO_DAEMON, LKM_E_TIMEOUT, or what the daemon
+ *         says: LKM_E_DENIED, LKM_E_SCOPE_NEEDED, LKM_E_KEK_UNAVAILABLE, …
+ */
+LKM_PUBLIC int lkm_initialize(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
+                              struct lkm_key **ret_key);
+/**
+ * lkm_load() - the key of a database that has one
+ * @scope: refuse a record of another scope; NULL: any
+ *
+ * A record of format 1 is upgraded on the way, its file replaced atomically; where the directory or the file's owner forbids
+ * that, the file stays as it is.
+ *
+ * Return: 0; LKM_E_KEY_MISSING when there is a database, and LKM_E_NOT_FOUND when there is none; LKM_E_IO;
+ *         LKM_E_RECORD_DAMAGED (also when the .key is no regular file, empty, or over 64 KiB), LKM_E_RECORD_FOREIGN, LKM_E_RECORD_NEWER;
+ *         else as lkm_initialize().
+ */
+LKM_PUBLIC int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key);
+/** lkm_get_or_create() - lkm_load(), or lkm_initialize() when neither record nor database exist. When another process creates the
+ *  record meanwhile, its key is loaded. Return: as these two, but LKM_E_EXISTS and LKM_E_NOT_FOUND. */
+LKM_PUBLIC int lkm_get_or_create(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
+                                 struct lkm_key **ret_key);
+/**
+ * lkm_get() - the key of a record that the caller has in memory; touches no file
+ * @record, @n_record: content of a .key file, borrowed
+ * @scope:             refuse a record of another scope; NULL: any
+ * Return: 0; LKM_E_RECORD_OUTDATED for a record of format 1, which lkm_load() upgrades; else as lkm_load().
+ */
+LKM_PUBLIC int lkm_get(struct lkm *lkm, const void *record, size_t n_record, const char *scope, struct lkm_key **ret_key);
+
+/* ---- keys ---- */
+
+/** The forms in which a key can be viewed. */
+enum lkm_format {
+        LKM_FORMAT_RAW = 0,    /* 32 bytes */
+        LKM_FORMAT_HEX = 1,    /* 64 lower-case hex digits, and a NUL that is not counted */
+        LKM_FORMAT_PRAGMA = 2, /* x'<64 digits>', 67 characters, as sqlite3_key_v2() takes it, and a NUL that is not counted */
+};
+
+enum lkm_key_flags {
+        LKM_KEY_STALE = 1,        /* the key service is away; the daemon served the key from its cache */
+        LKM_KEY_ROTATION_DUE = 2, /* the scope's policy asks for a new key */
+};
+
+/** What a record says about its key and database; strings belong to the key. */
+struct lkm_key_info {
+        uint8_t database_id[16];
+        uint32_t version;              /* of the key */
+        uint32_t flags;                /* enum lkm_key_flags */
+        const char *scope;             /* never NULL */
+        const char *cipher_library;    /* "" when not said */
+        uint32_t cipher_compatibility; /* 0 when not said */
+        uint32_t page_size;            /* bytes; 0 when not said */
+        uint64_t reserved[4];          /* 0 */
+};
+
+/** lkm_key_free() - wipe and release, and set *@key to NULL; ends an open view. NULL is allowed. In a forked child it wipes
+ *  nothing, since the child never had the bytes. */
+LKM_PUBLIC void lkm_key_free(struct lkm_key **key);
+/** lkm_key_info() - fill @ret_info, whose strings are valid until lkm_key_free(). Return: 0 or LKM_E_ARGUMENT. */
+LKM_PUBLIC int lkm_key_info(const struct lkm_key *key, struct lkm_key_info *ret_info);
+/**
+ * lkm_key_view_begin() - borrow a key's bytes; one view of a key at a time
+ * @ret_bytes, @ret_n: the bytes, in locked memory, until lkm_key_view_end(). Do not copy them.
+ * Return: 0; LKM_E_BUSY when a view is open, or too many formatted views of other keys; LKM_E_ARGUMENT; LKM_E_FORKED.
+ */
+LKM_PUBLIC int lkm_key_view_begin(struct lkm_key *key, enum lkm_format format, const uint8_t **ret_bytes, size_t *ret_n);
+/** lkm_key_view_end() - give the view back, wipe formatted text, and set *@bytes to NULL. */
+LKM_PUBLIC void lkm_key_view_end(struct lkm_key *key, const uint8_t **bytes);
+
+/* ---- asynchronous use, for event loops ----
+ *
+ * Begin requests, then: poll lkm_fd() for lkm_events() for at most lkm_timeout_msec(), call lkm_dispatch(), repeat. While requests
+ * are unanswered, the synchronous functions above refuse with LKM_E_BUSY. */
+
+/**
+ * lkm_key_callback() - the answer to one request, called from lkm_dispatch() or lkm_free()
+ * @error:   0 or an enum lkm_error
+ * @message: the sentence about @error, valid during the call; "" for 0
+ * @key:     the callee's, release with lkm_key_free(); NULL on failure
+ * May begin further requests; must not call lkm_dispatch() or lkm_free().
+ */
+typedef void lkm_key_callback(void *userdata, int error, const char *message, struct lkm_key *key);
+
+/** lkm_get_begin() - lkm_get() that calls @callback later. @record is copied; up to 128 requests may be unanswered. Return: 0, and
+ *  @callback will be called exactly once; else it never is: LKM_E_BUSY (too many unanswered), LKM_E_ARGUMENT, LKM_E_NO_DAEMON,
+ *  LKM_E_NO_MEMORY, LKM_E_FORKED. */
+LKM_PUBLIC int lkm_get_begin(struct lkm *lkm, const void *record, size_t n_record, const char *scope, lkm_key_callback *callback,
+                             void *userdata);
+/** lkm_load_begin() - lkm_load() that calls @callback later; the record's file is read at once. Return: as lkm_get_begin(), or the
+ *  errors of lkm_load() about the file. */
+LKM_PUBLIC int lkm_load_begin(struct lkm *lkm, const char *database_path, const char *scope, lkm_key_callback *callback,
+                              void *userdata);
+/** lkm_fd() - the descriptor to poll; ask again after a *_begin() that followed LKM_E_NO_DAEMON. Return: it, or -1 while not connected. */
+LKM_PUBLIC int lkm_fd(const struct lkm *lkm);
+/** lkm_events() - what to poll for now. Return: POLLIN, or POLLIN | POLLOUT. */
+LKM_PUBLIC short lkm_events(const struct lkm *lkm);
+/** lkm_timeout_msec() - when to call lkm_dispatch() at the latest. Return: milliseconds, or -1 when nothing is unanswered. */
+LKM_PUBLIC int lkm_timeout_msec(const struct lkm *lkm);
+/** lkm_dispatch() - send and receive what is possible without waiting, and call back; requests over their deadline get LKM_E_TIMEOUT.
+ *  Return: 0; LKM_E_NO_DAEMON or LKM_E_PROTOCOL when the session ended, after all callbacks; LKM_E_BUSY from a callback; LKM_E_FORKED. */
+LKM_PUBLIC int lkm_dispatch(struct lkm *lkm);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lkmctl-database: commands about one database and its record. */
+#include <errno.h>
+
+#include "client/database.h"
+#include "client/lkmctl.h"
+
+static void key_freep(struct lkm_key **key)
+{
+        lkm_key_free(key);
+}
+
+/* ---- create ---- */
+
+int command_create(struct ctl *c)
+{
+        const struct lkm_create_options options = { .scope = c->scope };
+        _cleanup_(key_freep) struct lkm_key *key = NULL;
+        struct lkm_key_info info;
+        char id[UUID_TEXT_LENGTH + 1];
+        int r = lkm_initialize(c->lkm, c->arguments[0], &options, &key);
+
+        if (r)
+                return ctl_fail(c, r);
+        lkm_key_info(key, &info);
+        uuid_format(id, info.database_id);
+        if (c->json)
+                return ctl_print_json(json_pack("{s:s, s:s, s:s, s:I}", "database", c->arguments[0], "database_id", id,
+                                                "scope", info.scope, "version", (json_int_t)info.version));
+        printf("%s.key: key %u of database %s, scope %s. Next: lkmctl sqlcipher %s\n", c->arguments[0],
+               (unsigned)info.version, id, info.scope, c->arguments[0]);
+        return ctl_flush();
+}
+
+/* ---- get ---- */
+
+static const struct {
+        const char *name;
+        enum lkm_format format;
+        bool line; /* ends with a newline */
+} formats[] = {
+        { "raw", LKM_FORMAT_RAW, false },
+        { "hex", LKM_FORMAT_HEX, true },
+        { "pragma", LKM_FORMAT_PRAGMA, true },
+};
+
+/* Past stdio, whose buffer would keep a copy. */
+static int write_all(const uint8_t *data, size_t n)
+{
+        while (n > 0) {
+                ssize_t written = write(STDOUT_FILENO, data, n);
+
+                if (written < 0 && errno != EINTR)
+                        return -errno;
+                data += written > 0 ? written : 0;
+                n -= written > 0 ? (size_t)written : 0;
+        }
+        return 0;
+}
+
+static int key_write(const struct ctl *c, struct lkm_key *key, enum lkm_format format, bool line)
+{
+        const uint8_t *bytes;
+        size_t n;
+        int r = lkm_key_view_begin(key, format, &bytes, &n);
+
+        if (r)
+                return ctl_refuse(EXIT_CODE_FAILED, "%s", lkm_strerror(r));
+        r = write_all(bytes, n);
+        lkm_key_view_end(key, &bytes);
+        if (r == 0 && line)
+                r = write_all((const uint8_t *)"\n", 1);
+        return r < 0 ? ctl_refuse(EXIT_CODE_FAILED, "cannot write the key: %s", strerror(-r)) : EXIT_CODE_OK;
+}
+
+int command_get(struct ctl *c)
+{
+        const char *name = c->format ? c->format : "hex";
+        _cleanup_(key_freep) struct lkm_key *key = NULL;
+        size_t i = 0;
+        int r;
+
+        while (i < ELEMENTSOF(formats) && strcmp(formats[i].name, name) != 0)
+                i++;
+        if (i == ELEMENTSOF(formats))
+                return ctl_refuse(EXIT_CODE_USAGE, "there is no format %s. Choose raw, hex or pragma", name);
+        if (c->json)
+                return ctl_refuse(EXIT_CODE_USAGE, "get writes the bare key, never JSON. Choose a --format");
+        if (isatty(STDOUT_FILENO) && !c->force)
+                return ctl_refuse(
+                        EXIT_CODE_USAGE,
+                        "standard output is a terminal, which would show and keep the key. Send it into a pipe, "
+                        "or say --force. `lkmctl sqlcipher` opens the database without showing it");
+        r = lkm_load(c->lkm, c->arguments[0], c->scope, &key);
+        return r ? ctl_fail(c, r) : key_write(c, key, formats[i].format, formats[i].line);
+}
+
+/* ---- check ---- */
+
+static const struct {
+        const char *label, *member;
+} check_lines[] = {
+        { "database id", "database_id" },   { "scope", "scope" },        { "record format", "format" },
+        { "current version", "version" },   { "verified", "verified" },  { "outdated", "outdated" },
+        { "rotation due", "rotation_due" }, { "served stale", "stale" },
+};
+
+static void check_print(json_t *report)
+{
+        _cleanup_(table_deinit) struct table table = { .n_columns = 2 }, versions = { .n_columns = 4 };
+        json_t *version;
+        size_t i;
+
+        for (i = 0; i < ELEMENTSOF(check_lines); i++) {
+                json_t *value = json_object_get(report, check_lines[i].member);
+                char text[SHOW_MAX];
+
+                if (!value)
+                        continue;
+                show_json(text, value, SHOW_PLAIN);
+                table_add(&table, (const char *[]){ check_lines[i].label, text });
+        }
+        table_print(&table);
+        table_add(&versions, (const char *[]){ "VERSION", "STATE", "CREATED", "WRAPPED BY" });
+        json_array_foreach(json_object_get(report, "versions"), i, version)
+        {
+                char number[SHOW_MAX], state[SHOW_MAX], created[SHOW_MAX], ids[SHOW_MAX];
+
+                show_json(number, json_object_get(version, "number"), SHOW_PLAIN);
+                show_json(state, json_object_get(version, "state"), SHOW_PLAIN);
+                show_json(created, json_object_get(version, "created_at"), SHOW_PLAIN);
+                show_json(ids, json_object_get(version, "kek_ids"), SHOW_PLAIN);
+                table_add(&versions, (const char *[]){ number, state, created, ids });
+        }
+        putchar('\n');
+        table_print(&versions);
+}
+
+int command_check(struct ctl *c)
+{
+        _cleanup_(database_record_deinit) struct database_record record = { 0 };
+        _cleanup_(json_decref_p) json_t *report = NULL;
+        union message request = { .check = { .number_ = MESSAGE_CHECK } };
+        int r = database_record_read(c->lkm, c->arguments[0], &record);
+
+        if (r)
+                return ctl_fail(c, r);
+        request.check.record = (struct bytes){ record.data, record.n };
+        if (c->scope)
+                request.check.scope = bytes_from_string(c->scope);
+        r = ctl_report(c, &request, &report);
+        if (r)
+                return r;
+        if (c->json)
+                return ctl_print_json(TAKE_PTR(report));
+        check_print(report);
+        return ctl_flush();
+}
+
+/* ---- explain ---- */
+
+static void explain_print(json_t *report)
+{
+        _cleanup_(table_deinit) struct table table = { .n_columns = 2 }, rights = { .n_columns = 3 };
+        static const char *const members[] = { "scope", "uid", "gid", "groups" };
+        json_t *right;
+        const char *name;
+
+        for (size_t i = 0; i < ELEMENTSOF(members); i++) {
+                char text[SHOW_MAX];
+
+                show_json(text, json_object_get(report, members[i]), SHOW_PLAIN);
+                table_add(&table, (const char *[]){ members[i], text });
+        }
+        table_print(&table);
+        table_add(&rights, (const char *[]){ "RIGHT", "ALLOWED", "DECIDED BY" });
+        json_object_foreach(json_object_get(report, "rights"), name, right)
+        {
+                char allowed[SHOW_MAX], rule[SHOW_MAX];
+
+                show_json(allowed, json_object_get(right, "allowed"), SHOW_PLAIN);
+                show_json(rule, json_object_get(right, "rule"), SHOW_PLAIN);
+                table_add(&rights, (const char *[]){ name, allowed, rule });
+        }
+        putchar('\n');
+        table_print(&rights);
+}
+
+int command_explain(struct ctl *c)
+{
+        _cleanup_(database_record_deinit) struct database_record record = { 0 };
+        _cleanup_(json_decref_p) json_t *report = NULL;
+        union message request = { .explain = { .number_ = MESSAGE_EXPLAIN } };
+        int r;
+
+        if (!c->scope == (c->n_arguments == 0))
+                return ctl_refuse(EXIT_CODE_USAGE, "explain takes a database or --scope NAME");
+        if (c->scope) {
+                request.explain.scope = bytes_from_string(c->scope);
+        } else {
+                r = database_record_read(c->lkm, c->arguments[0], &record);
+                if (r)
+                        return ctl_fail(c, r);
+                request.explain.record = (struct bytes){ record.data, record.n };
+        }
+        r = ctl_report(c, &request, &report);
+        if (r)
+                return r;
+        if (c->json)
+                return ctl_print_json(TAKE_PTR(report));
+        explain_print(report);
+        return ctl_flush();
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lkmctl: what its files share: the options of one call, exit codes, and output as tables or JSON.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "client/connection.h"
+
+/** Exit codes; `lkmctl --help` lists them. */
+enum exit_code {
+        EXIT_CODE_OK = 0,
+        EXIT_CODE_FAILED = 1,
+        EXIT_CODE_USAGE = 2,
+        EXIT_CODE_DENIED = 3,
+        EXIT_CODE_NO_DAEMON = 4,
+        EXIT_CODE_RECORD = 5,
+        EXIT_CODE_KEK = 6,
+};
+
+/** One call of lkmctl. */
+struct ctl {
+        struct lkm *lkm; /* connected before a command runs */
+        struct lkm_options connect;
+        bool json, force;
+        const char *scope, *format, *id;
+        int n_arguments;
+        char **arguments; /* behind the command's name, NULL-terminated */
+};
+
+/** Run one command. Return: an exit code. */
+typedef int command_run(struct ctl *c);
+command_run command_check, command_create, command_evict, command_explain, command_get, command_list, command_lock, command_ping,
+        command_sqlcipher, command_status, command_unlock;
+
+/** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
+int ctl_fail(const struct ctl *c, int error);
+/** ctl_refuse() - print a sentence of lkmctl's own. Return: @code. */
+int ctl_refuse(enum exit_code code, const char *format, ...) _printf_(2, 3);
+/** ctl_report() - ask for a REPORT and parse it. @ret_report: release with json_decref(). Return: an exit code. */
+int ctl_report(struct ctl *c, const union message *request, json_t **ret_report);
+/** ctl_print_json() - one line on standard output. Takes over the reference. Return: an exit code. */
+int ctl_print_json(json_t *json);
+/** ctl_flush() - end standard output. Return: EXIT_CODE_OK, or EXIT_CODE_FAILED with a sentence when something was not written. */
+int ctl_flush(void);
+
+static inline void json_decref_p(json_t **json)
+{
+        json_decref(*json);
+}
+
+/* ---- tables for people ---- */
+
+#define TABLE_COLUMNS_MAX 8
+
+struct table {
+        size_t n_columns, n_rows;
+        char **cells; /* n_rows * n_columns, owned */
+};
+
+/** table_add() - one row of n_columns strings, copied; control characters become '?'. Out of memory ends the program. */
+void table_add(struct table *t, const char *const *cells);
+/** table_print() - aligned; the last column is not padded. */
+void table_print(const struct table *t);
+void table_deinit(struct table *t);
+
+/** How a JSON value is shown. */
+enum show { SHOW_PLAIN, SHOW_DURATION };
+#define SHOW_MAX 512
+/** show_json() - a value as text for people; NULL shows as "-", an array as its members with spaces between. */
+void show_json(char ret_text[SHOW_MAX], json_t *value, enum show show);
+/** json_find() - the member "a.b" of nested objects. Return: borrowed, or NULL. */
+json_t *json_find(json_t *object, const char *path);
