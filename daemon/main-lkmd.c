@@ -454,5 +454,6 @@ int main(int argc, char **argv)
                 return EXIT_FAILURE;
         }
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(2), not the end */
         return run(config_path);
 }
