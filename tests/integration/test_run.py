@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """lkm-run: both daemons without systemd, and COMMAND between them."""
-import json
 import os
 import select
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import unittest
 
-from support import (CREATE, GET, HELLO, KEY, PING, DONE, RECORD, STATUS, TIMEOUT, Case, Client, command, u16)
+from support import CREATE, DONE, GET, KEY, PING, RECORD, STATUS, TIMEOUT, Case, Client, command
 
 
 def wait_gone(pidfds):
@@ -227,18 +226,21 @@ class Life(RunCase):
         with open(self.config_path, "a") as file:
             file.write("[scope second]\nkeks = local\n")
         process.send_signal(signal.SIGHUP)
-        self.read_until(process.stderr, "reloaded")
+        self.read_until(process.stderr, " again: ")
         self.assertIn("second", client.ask(STATUS).json["scopes"])
         self.assertEqual(client.ask(STATUS).json["cache"]["keys"], 1)
         process.send_signal(signal.SIGUSR1)
-        self.read_until(process.stderr, "USR1")
+        self.read_until(process.stderr, "SIGUSR1")
         self.assertEqual(client.ask(STATUS).json["cache"]["keys"], 0)
 
     def read_until(self, stream, text):
-        for line in stream:
-            if text in line:
-                return
-        self.fail(f"no line has {text!r}")
+        seen = b""
+        while text.encode() not in seen:
+            ready, _, _ = select.select([stream], [], [], TIMEOUT)
+            more = os.read(stream.fileno(), 4096) if ready else b""
+            if not more:
+                self.fail(f"no line has {text!r}: {seen}")
+            seen += more
 
 
 if __name__ == "__main__":
