@@ -159,7 +159,7 @@ int ctl_flush(void)
 
 int ctl_print_json(json_t *json)
 {
-        int r = json ? json_dumpf(json, stdout, JSON_COMPACT | JSON_SORT_KEYS) : -1;
+        int r = json ? json_dumpf(json, stdout, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(10)) : -1;
 
         json_decref(json);
         if (r < 0)
