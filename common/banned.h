@@ -15,5 +15,9 @@
 #include <check.h>
 #endif
 
+/* Macros in glibc's fortified <stdio.h> under clang, which does not poison macros. */
+#undef sprintf
+#undef vsprintf
+
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets memcmp bcmp atoi atol atoll strtok
 #pragma GCC poison gmtime localtime ctime asctime mktemp tmpnam tempnam

@@ -30,13 +30,14 @@ DEFINE_CLEANUP(struct stream *, stream_free)
 /**
  * stream_receive() - one recv(2) into the stream's buffer
  * @flags: MSG_DONTWAIT or 0
- * Return: 0 when bytes came; STREAM_E_AGAIN, STREAM_E_CLOSED, STREAM_E_INVALID; -errno.
+ * Return: 0 when bytes came, or when whole frames that nobody took leave no room; STREAM_E_AGAIN, STREAM_E_CLOSED,
+ *         STREAM_E_INVALID; -ENOBUFS when the arena is full; -errno.
  */
 int stream_receive(struct stream *s, int flags);
 /**
  * stream_next() - the next whole frame among the bytes received
  * @ret_data, @ret_n: the frame, header included, borrowed until the next call on this stream
- * Return: 0; STREAM_E_AGAIN when no whole frame is there; STREAM_E_INVALID.
+ * Return: 0; STREAM_E_AGAIN when no whole frame is there; STREAM_E_INVALID; -ENOMEM.
  */
 int stream_next(struct stream *s, struct frame_header *ret_header, const uint8_t **ret_data, size_t *ret_n);
 /** stream_received_all() - whether the last recv(2) left room in the buffer, so that another call would most likely
