@@ -80,122 +80,6 @@ static const struct message_info *message_find(unsigned number)
         }
 }
 
-/* ---- pairs ---- */
-
-static int bytes_order(struct bytes a, struct bytes b)
-{
-        size_t n = a.n < b.n ? a.n : b.n;
-
-        for (size_t i = 0; i < n; i++) {
-                if (a.data[i] != b.data[i])
-                        return a.data[i] < b.data[i] ? -1 : 1;
-        }
-        return a.n < b.n ? -1 : a.n > b.n;
-}
-
-size_t pairs_pack_size(const struct pairs *pairs)
-{
-        size_t n = 2;
-
-        for (size_t i = 0; i < pairs->n; i++)
-                n += 4 + pairs->pair[i].key.n + pairs->pair[i].value.n;
-        return n;
-}
-
-int pairs_sort(struct pairs *pairs)
-{
-        for (size_t i = 1; i < pairs->n; i++) {
-                for (size_t j = i; j > 0; j--) {
-                        int order = bytes_order(pairs->pair[j - 1].key, pairs->pair[j].key);
-                        __typeof__(pairs->pair[0]) swap = pairs->pair[j];
-
-                        if (order == 0)
-                                return -EEXIST;
-                        if (order < 0)
-                                break;
-                        pairs->pair[j] = pairs->pair[j - 1];
-                        pairs->pair[j - 1] = swap;
-                }
-        }
-        return 0;
-}
-
-static int pairs_check(const struct pairs *pairs)
-{
-        if (pairs->n > PAIRS_MAX)
-                return -EMSGSIZE;
-        for (size_t i = 0; i < pairs->n; i++) {
-                struct bytes key = pairs->pair[i].key, value = pairs->pair[i].value;
-
-                if (key.n > PAIR_KEY_MAX || value.n > PAIR_VALUE_MAX)
-                        return -EMSGSIZE;
-                if (key.n == 0 || !bytes_is_text(key) || !bytes_is_text(value))
-                        return -EINVAL;
-                if (i > 0 && bytes_order(pairs->pair[i - 1].key, key) >= 0)
-                        return -EINVAL;
-        }
-        return 0;
-}
-
-static uint8_t *short_put(uint8_t *p, struct bytes b)
-{
-        bytes_put_u16(p, (uint16_t)b.n);
-        if (b.n > 0)
-                memcpy(p + 2, b.data, b.n);
-        return p + 2 + b.n;
-}
-
-int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n)
-{
-        uint8_t *p;
-        int r = pairs_check(pairs);
-
-        if (r < 0)
-                return r;
-        if (pairs_pack_size(pairs) > n)
-                return -EMSGSIZE;
-        bytes_put_u16(data, (uint16_t)pairs->n);
-        p = data + 2;
-        for (size_t i = 0; i < pairs->n; i++)
-                p = short_put(short_put(p, pairs->pair[i].key), pairs->pair[i].value);
-        *ret_n = (size_t)(p - data);
-        return 0;
-}
-
-static bool short_get(struct bytes *ret, struct bytes *rest)
-{
-        size_t n;
-
-        if (rest->n < 2)
-                return false;
-        n = bytes_get_u16(rest->data);
-        if (rest->n - 2 < n)
-                return false;
-        *ret = (struct bytes){ rest->data + 2, n };
-        rest->data += 2 + n;
-        rest->n -= 2 + n;
-        return true;
-}
-
-static bool pairs_unpack(struct pairs *ret, struct bytes value)
-{
-        struct bytes rest;
-        size_t n;
-
-        if (value.n < 2)
-                return false;
-        rest = (struct bytes){ value.data + 2, value.n - 2 };
-        n = bytes_get_u16(value.data);
-        if (n > PAIRS_MAX)
-                return false;
-        for (size_t i = 0; i < n; i++) {
-                if (!short_get(&ret->pair[i].key, &rest) || !short_get(&ret->pair[i].value, &rest))
-                        return false;
-        }
-        ret->n = n;
-        return rest.n == 0 && pairs_check(ret) == 0;
-}
-
 /* ---- values ---- */
 
 /* Text that begins and ends like an object and may have line breaks; whoever reads its members parses the rest. */
@@ -367,7 +251,7 @@ static int value_unpack(const struct field_info *field, struct bytes value, void
                 *(const uint8_t **)member = value.data;
                 return 0;
         case KIND_PAIRS:
-                return value.n <= field->maximum && pairs_unpack(member, value) ? 0 : FRAME_E_INVALID;
+                return value.n <= field->maximum && pairs_unpack(member, value) == 0 ? 0 : FRAME_E_INVALID;
         case KIND_SECRET:
                 return secret_unpack(field, value, member);
         case KIND_BYTES:

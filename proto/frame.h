@@ -140,10 +140,14 @@ const char *message_summary(uint16_t number);
 const char *proto_error_name(unsigned code);
 const char *proto_error_sentence(unsigned code);
 
-/** pairs_pack_size(), pairs_sort() - helpers for those that build contexts. Return of pairs_sort(): 0, or -EEXIST for a
- *  key that occurs twice. */
-size_t pairs_pack_size(const struct pairs *pairs);
+/** pairs_sort() - Return: 0, or -EEXIST for a key that occurs twice. */
 int pairs_sort(struct pairs *pairs);
-/** pairs_pack() - the value of a PAIRS field: u16 count, then per pair u16 length, key, u16 length, value. Return: 0;
- *  -EMSGSIZE when over a limit or @n; -EINVAL when not sorted, a key is empty or twice, or not text. */
+/** pairs_check() - Return: 0; -EMSGSIZE over a limit; -EINVAL when not sorted, a key is empty or twice, or not text. */
+int pairs_check(const struct pairs *pairs);
+/** pairs_pack_size() - bytes that pairs_pack() writes. */
+size_t pairs_pack_size(const struct pairs *pairs);
+/** pairs_pack() - the value of a PAIRS field: u16 count, then per pair u16 length, key, u16 length, value. Return: as
+ *  pairs_check(); -EMSGSIZE too when @n is too small. */
 int pairs_pack(const struct pairs *pairs, uint8_t *data, size_t n, size_t *ret_n);
+/** pairs_unpack() - the reverse; borrows from @value. Return: 0 or -EINVAL. */
+int pairs_unpack(struct pairs *ret_pairs, struct bytes value);
