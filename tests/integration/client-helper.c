@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client-helper: an application of liblkm and lkm-sqlcipher, as their manuals say, for the integration tests. Each command prints what
+ * came of it; an error as its name and, on the next line, its sentence. */
+#define SQLITE_HAS_CODEC 1
+#include <poll.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lkm-sqlcipher.h"
+
+enum { ASYNC_MAX = 128, THREADS = 24, LOADS = 40 };
+
+static int say(int error, const char *message)
+{
+        printf("%s\n%s\n", lkm_error_name(error), message);
+        fflush(stdout);
+        return error ? 1 : 0;
+}
+
+static void wait_for_line(const char *text)
+{
+        printf("%s\n", text);
+        fflush(stdout);
+        while (getchar() != '\n' && !feof(stdin)) {
+                /* the test goes on when it likes */
+        }
+}
+
+static void must(int error, const struct lkm *lkm)
+{
+        if (error)
+                exit(say(error, lkm_error_message(lkm)));
+}
+
+static int print_row(void *userdata, int n, char **values, char **names)
+{
+        (void)userdata;
+        (void)names;
+        for (int i = 0; i < n; i++)
+                printf("%s%s", i ? "|" : "", values[i] ? values[i] : "NULL");
+        putchar('\n');
+        return 0;
+}
+
+/* open FLAGS TIMEOUT-MSEC DB SQL [hold]; the deadline is that of the database alone, 0: the default of everything */
+static int command_open(char **a)
+{
+        struct lkm_sqlcipher_options options = { .timeout_msec = (uint32_t)strtoul(a[1], NULL, 10) };
+        char *error = NULL;
+        sqlite3 *db;
+        int r;
+
+        if (options.timeout_msec)
+                must(lkm_connect(&options.lkm, NULL), options.lkm);
+        r = lkm_sqlcipher_open(a[2], (int)strtol(a[0], NULL, 10), &options, &db);
+        lkm_free(&options.lkm);
+        if (r)
+                return say(r, lkm_sqlcipher_message());
+        if (sqlite3_exec(db, a[3], print_row, NULL, &error) != SQLITE_OK) {
+                printf("SQL\n%s\n", error);
+                return 1;
+        }
+        if (a[4])
+                wait_for_line("holding");
+        return sqlite3_close(db) == SQLITE_OK ? 0 : 1;
+}
+
+/* A second connection must not cost the first one its locks (POSIX locks end with any close of the file). */
+static int command_locks(char **a)
+{
+        sqlite3 *first, *second = NULL;
+        struct lkm_sqlcipher_options options = { .timeout_msec = 1 };
+        int r;
+
+        must(lkm_connect(&options.lkm, NULL), options.lkm);
+        r = lkm_sqlcipher_open(a[0], LKM_OPEN_CREATE, NULL, &first);
+        if (r)
+                return say(r, lkm_sqlcipher_message());
+        sqlite3_exec(first, "CREATE TABLE IF NOT EXISTS t(x); BEGIN IMMEDIATE", NULL, NULL, NULL);
+        r = lkm_sqlcipher_open(a[0], 0, &options, &second);
+        lkm_free(&options.lkm);
+        printf("%s\n", lkm_error_name(r));
+        wait_for_line("holding");
+        sqlite3_close(second);
+        return sqlite3_exec(first, "COMMIT", NULL, NULL, NULL) == SQLITE_OK && sqlite3_close(first) == SQLITE_OK ? 0
+                                                                                                                 : 1;
+}
+
+static void print_id(const struct lkm_key *key)
+{
+        struct lkm_key_info info;
+
+        lkm_key_info(key, &info);
+        for (size_t i = 0; i < sizeof(info.database_id); i++)
+                printf("%02x", info.database_id[i]);
+        printf(" %s %u\n", info.scope, (unsigned)info.version);
+}
+
+/* get-or-create DB [SCOPE] */
+static int command_get_or_create(char **a)
+{
+        struct lkm_create_options options = { .scope = a[1] };
+        struct lkm *lkm = NULL;
+        struct lkm_key *key;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_get_or_create(lkm, a[0], &options, &key), lkm);
+        print_id(key);
+        lkm_key_free(&key);
+        lkm_free(&lkm);
+        return 0;
+}
+
+/* reconnect DB: load, wait for a line, load again on the same handle */
+static int command_reconnect(char **a)
+{
+        struct lkm *lkm = NULL;
+        struct lkm_key *key;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_load(lkm, a[0], NULL, &key), lkm);
+        lkm_key_free(&key);
+        wait_for_line("loaded");
+        must(lkm_load(lkm, a[0], NULL, &key), lkm);
+        print_id(key);
+        lkm_key_free(&key);
+        lkm_free(&lkm);
+        return 0;
+}
+
+/* ping TIMEOUT-MSEC */
+static int command_ping(char **a)
+{
+        struct lkm_options options = { .timeout_msec = (uint32_t)strtoul(a[0], NULL, 10) };
+        struct lkm *lkm = NULL;
+        int r = lkm_connect(&lkm, &options);
+
+        if (r == 0)
+                r = lkm_ping(lkm);
+        r = say(r, lkm_error_message(lkm));
+        lkm_free(&lkm);
+        return r;
+}
+
+/* ---- asynchronous ---- */
+
+struct answers {
+        unsigned n;
+        int error;
+        struct lkm_key *keys[ASYNC_MAX];
+};
+
+static void answered(void *userdata, int error, const char *message, struct lkm_key *key)
+{
+        struct answers *answers = userdata;
+
+        if (error && !answers->error) {
+                answers->error = error;
+                say(error, message);
+        }
+        answers->keys[answers->n++] = key;
+}
+
+static bool same_key(struct lkm_key *a, struct lkm_key *b)
+{
+        const uint8_t *left, *right;
+        size_t n_left, n_right;
+        bool same = true;
+
+        if (lkm_key_view_begin(a, LKM_FORMAT_RAW, &left, &n_left) ||
+            lkm_key_view_begin(b, LKM_FORMAT_RAW, &right, &n_right))
+                return false;
+        for (size_t i = 0; i < n_left; i++)
+                same = same && left[i] == right[i];
+        lkm_key_view_end(a, &left);
+        lkm_key_view_end(b, &right);
+        return same && n_left == n_right;
+}
+
+/* async N DB: N loads at once in an event loop */
+static int command_async(char **a)
+{
+        unsigned n = (unsigned)strtoul(a[0], NULL, 10);
+        struct answers answers = { 0 };
+        struct lkm *lkm = NULL;
+        int r = 0;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        for (unsigned i = 0; i < n && n <= ASYNC_MAX; i++)
+                must(lkm_load_begin(lkm, a[1], NULL, answered, &answers), lkm);
+        if (lkm_ping(lkm) != LKM_E_BUSY)
+                return 1;
+        while (answers.n < n && r == 0) {
+                struct pollfd p = { .fd = lkm_fd(lkm), .events = lkm_events(lkm) };
+
+                poll(&p, 1, lkm_timeout_msec(lkm));
+                r = lkm_dispatch(lkm);
+        }
+        for (unsigned i = 1; i < answers.n && !answers.error; i++) {
+                if (!same_key(answers.keys[0], answers.keys[i]))
+                        return 1;
+        }
+        printf("%u answers\n", answers.n);
+        if (!answers.error && lkm_ping(lkm) != 0)
+                return 1;
+        for (unsigned i = 0; i < answers.n; i++)
+                lkm_key_free(&answers.keys[i]);
+        lkm_free(&lkm);
+        return answers.error ? 1 : 0;
+}
+
+/* ---- forks and threads ---- */
+
+static int in_child(struct lkm *lkm, struct lkm_key *key, const char *path)
+{
+        struct lkm *own = NULL;
+        struct lkm_key *other = NULL;
+        const uint8_t *bytes;
+        size_t n;
+        bool refused = lkm_load(lkm, path, NULL, &other) == LKM_E_FORKED && lkm_ping(lkm) == LKM_E_FORKED &&
+                       lkm_dispatch(lkm) == LKM_E_FORKED && lkm_connect(&own, NULL) == LKM_E_FORKED &&
+                       lkm_key_view_begin(key, LKM_FORMAT_RAW, &bytes, &n) == LKM_E_FORKED;
+
+        lkm_key_free(&key);
+        lkm_free(&lkm);
+        return refused ? 0 : 1;
+}
+
+/* fork DB */
+static int command_fork(char **a)
+{
+        struct lkm *lkm = NULL;
+        struct lkm_key *key, *again;
+        int status;
+        pid_t child;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_load(lkm, a[0], NULL, &key), lkm);
+        child = fork();
+        if (child == 0)
+                _exit(in_child(lkm, key, a[0]));
+        if (waitpid(child, &status, 0) != child || status != 0)
+                return 1;
+        must(lkm_load(lkm, a[0], NULL, &again), lkm); /* the parent goes on as before */
+        if (!same_key(key, again))
+                return 1;
+        lkm_key_free(&key);
+        lkm_key_free(&again);
+        lkm_free(&lkm);
+        return 0;
+}
+
+static void *thread_main(void *path)
+{
+        struct lkm *lkm = NULL;
+        struct lkm_key *key;
+        const uint8_t *bytes;
+        size_t n;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        for (int i = 0; i < LOADS; i++) {
+                must(lkm_load(lkm, path, NULL, &key), lkm);
+                must(lkm_key_view_begin(key, LKM_FORMAT_RAW, &bytes, &n), lkm);
+                lkm_key_view_end(key, &bytes);
+                lkm_key_free(&key);
+        }
+        lkm_free(&lkm);
+        return NULL;
+}
+
+/* threads DB: more of them than the arena has slots for frames */
+static int command_threads(char **a)
+{
+        pthread_t threads[THREADS];
+
+        for (int i = 0; i < THREADS; i++) {
+                if (pthread_create(&threads[i], NULL, thread_main, a[0]) != 0)
+                        return 1;
+        }
+        for (int i = 0; i < THREADS; i++)
+                pthread_join(threads[i], NULL);
+        return 0;
+}
+
+int main(int argc, char **argv)
+{
+        static const struct {
+                const char *name;
+                int n;
+                int (*run)(char **arguments);
+        } commands[] = {
+                { "open", 4, command_open },
+                { "locks", 1, command_locks },
+                { "get-or-create", 1, command_get_or_create },
+                { "ping", 1, command_ping },
+                { "async", 2, command_async },
+                { "reconnect", 1, command_reconnect },
+                { "fork", 1, command_fork },
+                { "threads", 1, command_threads },
+        };
+
+        for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++) {
+                if (strcmp(commands[i].name, argv[1]) == 0 && argc - 2 >= commands[i].n)
+                        return commands[i].run(argv + 2);
+        }
+        fputs("client-helper: wrong use\n", stderr);
+        return 2;
+}

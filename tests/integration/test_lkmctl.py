@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""lkmctl: its commands, exit codes, formats, and the completion."""
+import json
+import os
+import pty
+import re
+import subprocess
+import unittest
+
+import support
+from daemons import DaemonCase
+from support import TIMEOUT
+
+LKMCTL = os.path.join(support.BUILD, "client/lkmctl")
+COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/completions/lkmctl")
+
+
+def lkmctl(*arguments, **options):
+    return subprocess.run([*support.WRAPPER, LKMCTL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT, **options)
+
+
+class Commands(DaemonCase):
+    def ctl(self, *arguments, status=0, **options):
+        done = lkmctl("--socket", self.socket, *arguments, **options)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def create(self, name):  # pylint: disable=arguments-differ
+        return json.loads(self.ctl("--json", "create", "--scope", "medical", self.path(name)))
+
+    def test_every_command_answers_people_and_programs(self):
+        made = self.create("a.db")
+        database = self.path("a.db")
+        self.assertEqual((made["scope"], made["version"]), ("medical", 1))
+        for arguments in (["status"], ["list"], ["ping"], ["check", database], ["explain", database], ["explain", "--scope", "billing"]):
+            self.assertIn(b"\n", self.ctl(*arguments))
+            self.assertIsInstance(json.loads(self.ctl("--json", *arguments)), dict)
+        self.assertEqual(json.loads(self.ctl("--json", "list"))["keys"][0]["database_id"], made["database_id"])
+        self.assertEqual(json.loads(self.ctl("--json", "evict", database))["evicted"], 1)
+        self.assertEqual(json.loads(self.ctl("--json", "evict", database))["evicted"], 0)
+        self.ctl("get", database)
+        self.assertEqual(json.loads(self.ctl("--json", "evict", "--id", made["database_id"]))["evicted"], 1)
+        self.ctl("lock")
+        self.ctl("get", database, status=3)
+        self.ctl("unlock")
+        self.ctl("get", database)
+
+    def test_formats_are_one_key(self):
+        self.create("a.db")
+        raw, text, pragma = (self.ctl("get", "--format", name, self.path("a.db")) for name in ("raw", "hex", "pragma"))
+        self.assertEqual(text.decode(), raw.hex() + "\n")
+        self.assertEqual(pragma.decode(), f"x'{raw.hex()}'\n")
+
+    def test_terminal_gets_no_key(self):
+        self.create("a.db")
+        leader, follower = pty.openpty()
+        arguments = [LKMCTL, "--socket", self.socket, "get", self.path("a.db")]
+        done = subprocess.run(arguments, stdout=follower, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 2)
+        done = subprocess.run(arguments + ["--force"], stdout=follower, stderr=subprocess.PIPE, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(os.read(leader, 200).decode(), r"^[0-9a-f]{64}\r\n$")
+        os.close(leader)
+        os.close(follower)
+
+    def test_exit_codes_tell_what_failed(self):
+        self.create("a.db")
+        self.ctl("create", "--scope", "medical", self.path("a.db"), status=5)
+        self.ctl("get", self.path("b.db"), status=5)
+        self.ctl("create", self.path("b.db"), status=2)  # two scopes are open
+        self.ctl("create", "--scope", "closed", self.path("b.db"), status=3)
+        self.ctl("create", "--scope", "nowhere", self.path("b.db"), status=2)
+        for wrong in ([], ["nothing"], ["get"], ["ping", "x"], ["--nothing", "ping"], ["ping", "--force"], ["--timeout", "x", "ping"],
+                      ["get", "--format", "x", "y"], ["evict"], ["explain"], ["get", "--json", self.path("a.db")]):
+            self.ctl(*wrong, status=2)
+        error = json.loads(lkmctl("--socket", self.path("no.sock"), "--json", "ping").stderr)
+        self.assertEqual((error["code"], error["error"]), (101, "NO_DAEMON"))
+        self.assertEqual(lkmctl("--socket", self.path("no.sock"), "ping").returncode, 4)
+        self.ctl("evict", self.path("a.db"))
+        self.finish(self.kms)
+        self.ctl("get", self.path("a.db"), status=6)
+
+    def test_shell_is_keyed_without_showing_the_key(self):
+        self.create("a.db")
+        key = self.ctl("get", self.path("a.db")).decode().strip()
+        out = self.ctl("sqlcipher", self.path("a.db"), input=b"CREATE TABLE t(x);\nINSERT INTO t VALUES('row');\nSELECT x FROM t;\n")
+        self.assertEqual(out, b"row\n")
+        with open(self.path("a.db"), "rb") as file:
+            self.assertNotIn(b"row", file.read())
+        self.assertEqual(self.ctl("sqlcipher", self.path("a.db"), "SELECT x FROM t"), b"row\n")
+        self.assertEqual(self.ctl("sqlcipher", self.path("a.db"), "--", "-csv", "-header", "SELECT x FROM t").split(), [b"x", b"row"])
+        # The shell tells of itself: its arguments and environment are those of /proc.
+        shell = subprocess.Popen([LKMCTL, "--socket", self.socket, "sqlcipher", self.path("a.db")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        shell.stdin.write(b"SELECT 'ready';\n")
+        shell.stdin.flush()
+        self.assertEqual(shell.stdout.readline(), b"ready\n")
+        for name in ("cmdline", "environ"):
+            with open(f"/proc/{shell.pid}/{name}", "rb") as file:
+                self.assertNotIn(key.encode(), file.read())
+        shell.communicate(timeout=TIMEOUT)
+
+    def test_shell_works_on_a_terminal(self):
+        self.create("a.db")
+        leader, follower = pty.openpty()
+        process = subprocess.Popen([LKMCTL, "--socket", self.socket, "sqlcipher", self.path("a.db")], stdin=follower, stdout=follower,
+                                   stderr=follower, start_new_session=True)
+        os.close(follower)
+        os.write(leader, b"CREATE TABLE t(x); INSERT INTO t VALUES(6*7); SELECT 'is ' || x FROM t;\n.quit\n")
+        seen = b""
+        try:
+            while True:
+                seen += os.read(leader, 4096)
+        except OSError:
+            pass  # the shell has gone
+        os.close(leader)
+        self.assertEqual(process.wait(TIMEOUT), 0)
+        self.assertIn(b"is 42", seen)
+
+
+class CommandLine(unittest.TestCase):
+    def setUp(self):
+        self.help = lkmctl("--help").stdout.decode()
+        self.commands = re.findall(r"^  ([a-z]+)", self.help.split("Options:")[0], re.MULTILINE)
+        self.options = dict(re.findall(r"^  (--[a-z]+).*?(?:\[([a-z ]+)\])?$", self.help.split("Options:")[1], re.MULTILINE))
+
+    def complete(self, *words):
+        script = f"source {COMPLETION}; COMP_WORDS=(lkmctl \"$@\"); COMP_CWORD=$#; _lkmctl; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(["bash", "-c", script, "bash", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=TIMEOUT)
+        return sorted(done.stdout.split())
+
+    def test_help_lists_exit_codes(self):
+        self.assertEqual(re.findall(r"^  (\d) ", self.help.split("Exit codes:")[1], re.MULTILINE), list("0123456"))
+        self.assertRegex(lkmctl("--version").stdout.decode(), r"^lkmctl \d+\.\d+")
+
+    def test_completion_knows_every_command(self):
+        self.assertGreater(len(self.commands), 8)
+        self.assertEqual(self.complete(""), sorted(self.commands))
+        self.assertEqual(self.complete("--json", "cr"), ["create"])
+
+    def test_completion_knows_every_option_of_each_command(self):
+        for command in self.commands:
+            expected = sorted(name for name, of in self.options.items() if not of or command in of.split())
+            self.assertEqual(self.complete(command, "--"), expected, command)
+        self.assertEqual(self.complete("get", "--format", ""), ["hex", "pragma", "raw"])
+
+
+if __name__ == "__main__":
+    unittest.main()
