@@ -72,7 +72,7 @@ static const struct {
 };
 
 /* The exit code of each error; those that are not listed failed. */
-static enum exit_code exit_code_of(int error)
+static int exit_code_of(int error)
 {
         switch (error) {
         case LKM_E_DENIED:
@@ -125,7 +125,7 @@ int ctl_fail(const struct ctl *c, int error)
         return exit_code_of(error);
 }
 
-int ctl_refuse(enum exit_code code, const char *format, ...)
+int ctl_refuse(int code, const char *format, ...)
 {
         va_list arguments;
 

@@ -38,7 +38,7 @@ command_run command_check, command_create, command_evict, command_explain, comma
 /** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
 int ctl_fail(const struct ctl *c, int error);
 /** ctl_refuse() - print a sentence of lkmctl's own. Return: @code. */
-int ctl_refuse(enum exit_code code, const char *format, ...) _printf_(2, 3);
+int ctl_refuse(int code, const char *format, ...) _printf_(2, 3);
 /** ctl_report() - ask for a REPORT and parse it. @ret_report: release with json_decref(). Return: an exit code. */
 int ctl_report(struct ctl *c, const union message *request, json_t **ret_report);
 /** ctl_print_json() - one line on standard output. Takes over the reference. Return: an exit code. */

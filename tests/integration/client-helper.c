@@ -61,6 +61,8 @@ static int command_open(char **a)
                 return say(r, lkm_sqlcipher_message());
         if (sqlite3_exec(db, a[3], print_row, NULL, &error) != SQLITE_OK) {
                 printf("SQL\n%s\n", error);
+                sqlite3_free(error);
+                sqlite3_close(db);
                 return 1;
         }
         if (a[4])

@@ -209,7 +209,9 @@ class Refusing(ClientCase):
         plain = ctypes.util.find_library("sqlite3")
         if not plain:
             self.skipTest("no libsqlite3 here")
-        self.assertEqual(self.refused("a.db", CREATE, LD_PRELOAD=plain + ":" + os.environ.get("LD_PRELOAD", "")), "NO_CODEC")
+        # A sanitizer's runtime wants to be the first library, which this one has to be.
+        sanitizer = "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", "")
+        self.assertEqual(self.refused("a.db", CREATE, LD_PRELOAD=plain, ASAN_OPTIONS=sanitizer), "NO_CODEC")
         self.assertFalse(os.path.exists(self.path("a.db.key")))
 
     def test_database_that_others_lock(self):
