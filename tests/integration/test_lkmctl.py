@@ -73,7 +73,7 @@ class Commands(DaemonCase):
         for wrong in ([], ["nothing"], ["get"], ["ping", "x"], ["--nothing", "ping"], ["ping", "--force"], ["--timeout", "x", "ping"],
                       ["get", "--format", "x", "y"], ["evict"], ["explain"], ["get", "--json", self.path("a.db")]):
             self.ctl(*wrong, status=2)
-        error = json.loads(lkmctl("--socket", self.path("no.sock"), "--json", "ping").stderr)
+        error = json.loads(lkmctl("--socket", self.path("no.sock"), "--json", "ping").stderr.splitlines()[-1])
         self.assertEqual((error["code"], error["error"]), (101, "NO_DAEMON"))
         self.assertEqual(lkmctl("--socket", self.path("no.sock"), "ping").returncode, 4)
         self.ctl("evict", self.path("a.db"))
