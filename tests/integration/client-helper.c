@@ -216,6 +216,9 @@ static int command_async(char **a)
 
 /* ---- forks and threads ---- */
 
+/* What a child leaves as it is, kept in sight of leak checkers. */
+static struct lkm *volatile kept;
+
 static int in_child(struct lkm *lkm, struct lkm_key *key, const char *path)
 {
         struct lkm *own = NULL;
@@ -226,6 +229,7 @@ static int in_child(struct lkm *lkm, struct lkm_key *key, const char *path)
                        lkm_dispatch(lkm) == LKM_E_FORKED && lkm_connect(&own, NULL) == LKM_E_FORKED &&
                        lkm_key_view_begin(key, LKM_FORMAT_RAW, &bytes, &n) == LKM_E_FORKED;
 
+        kept = lkm;
         lkm_key_free(&key);
         lkm_free(&lkm);
         return refused ? 0 : 1;
@@ -252,6 +256,28 @@ static int command_fork(char **a)
         lkm_key_free(&key);
         lkm_key_free(&again);
         lkm_free(&lkm);
+        return 0;
+}
+
+/* handles DB: more idle ones than the arena has slots for frames, and their keys */
+static int command_handles(char **a)
+{
+        struct lkm *lkms[THREADS] = { 0 };
+        struct lkm_key *keys[THREADS];
+
+        for (int i = 0; i < THREADS; i++) {
+                must(lkm_connect(&lkms[i], NULL), NULL);
+                must(lkm_ping(lkms[i]), lkms[i]);
+                must(lkm_load(lkms[i], a[0], NULL, &keys[i]), lkms[i]);
+        }
+        for (int i = 0; i < THREADS; i++) {
+                if (!same_key(keys[0], keys[i ? i : 1]))
+                        return 1;
+        }
+        for (int i = 0; i < THREADS; i++) {
+                lkm_key_free(&keys[i]);
+                lkm_free(&lkms[i]);
+        }
         return 0;
 }
 
@@ -302,6 +328,7 @@ int main(int argc, char **argv)
                 { "reconnect", 1, command_reconnect },
                 { "fork", 1, command_fork },
                 { "threads", 1, command_threads },
+                { "handles", 1, command_handles },
         };
 
         for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++) {

@@ -256,6 +256,11 @@ class Handles(ClientCase):
         self.make_key("a.db")
         self.assertEqual(self.helper("fork", self.path("a.db")).returncode, 0)
 
+    def test_idle_handles_hold_no_slot(self):
+        self.make_key("a.db")
+        done = self.helper("handles", self.path("a.db"))
+        self.assertEqual(done.returncode, 0, done.stdout)
+
     def test_more_threads_than_slots(self):
         self.make_key("a.db")
         done = self.helper("threads", self.path("a.db"))
