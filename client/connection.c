@@ -120,14 +120,15 @@ void lkm_free(struct lkm **lkm)
 
         if (!l)
                 return;
-        /* In a forked child the descriptor is a copy of its own, but the buffers would lie in memory that it does not have. */
-        if (l->pid == getpid()) {
-                l->ending = true;
-                connection_close(l);
-                async_fail_all(l, error_set_default(l, LKM_E_NO_DAEMON));
-        } else {
+        /* In a forked child the descriptor is a copy of its own, but the buffers would lie in memory that it does not have: it is left
+         * as it is. */
+        if (l->pid != getpid()) {
                 closep(&l->fd);
+                return;
         }
+        l->ending = true;
+        connection_close(l);
+        async_fail_all(l, error_set_default(l, LKM_E_NO_DAEMON));
         free(l->socket);
         free(l->software);
         free(l);
@@ -398,14 +399,30 @@ int connection_call(struct lkm *lkm, const union message *request, enum message_
         r = connection_call_once(lkm, request, &answer);
         if (r == LKM_E_NO_DAEMON && kept)
                 r = connection_call_once(lkm, request, &answer); /* the daemon was restarted since */
-        if (r)
+        if (r) {
+                connection_settle(lkm);
                 return r;
+        }
         if (answer.number != expected) {
                 message_deinit(&answer);
                 return connection_broken(lkm, LKM_E_PROTOCOL);
         }
         *ret_answer = answer;
         return 0;
+}
+
+void connection_settle(struct lkm *lkm)
+{
+        struct frame_header header;
+        const uint8_t *data;
+        size_t n;
+        int r = 0;
+
+        /* What is whole here is a late answer to a request that was given up. */
+        while (r == 0 && lkm->stream)
+                r = stream_next(lkm->stream, &header, &data, &n);
+        if (r && r != STREAM_E_AGAIN)
+                connection_close(lkm);
 }
 
 int connection_report(struct lkm *lkm, const union message *request, char **ret_json)
@@ -416,12 +433,16 @@ int connection_report(struct lkm *lkm, const union message *request, char **ret_
         if (r)
                 return r;
         *ret_json = bytes_to_string(answer.report.json);
+        connection_settle(lkm);
         return *ret_json ? 0 : error_set_default(lkm, LKM_E_NO_MEMORY);
 }
 
 int lkm_ping(struct lkm *lkm)
 {
         union message request = { .ping = { .number_ = MESSAGE_PING } }, answer;
+        int r = connection_call(lkm, &request, MESSAGE_DONE, &answer);
 
-        return connection_call(lkm, &request, MESSAGE_DONE, &answer);
+        if (r == 0)
+                connection_settle(lkm);
+        return r;
 }

@@ -53,9 +53,11 @@ int connection_take(struct lkm *lkm, uint32_t *ret_id, union message *ret_answer
 /**
  * connection_call() - ask and wait for the answer; a session that the daemon had ended is opened again
  * @expected:   number of the message that answers @request
- * @ret_answer: as for connection_take()
+ * @ret_answer: as for connection_take(); call connection_settle() when done with it
  * Return: 0; LKM_E_BUSY while asynchronous requests are unanswered; the daemon's error, or that of the connection.
  */
 int connection_call(struct lkm *lkm, const union message *request, enum message_number expected, union message *ret_answer);
+/** connection_settle() - the answer of connection_call() has been used up: an idle handle holds no slot of the arena. */
+void connection_settle(struct lkm *lkm);
 /** connection_report() - connection_call() for a REPORT. @ret_json: NUL-terminated, free with free(). */
 int connection_report(struct lkm *lkm, const union message *request, char **ret_json);

@@ -96,6 +96,7 @@ static int key_from_answer(struct lkm *lkm, union message *answer, struct lkm_ke
         int r = key_new(ret_key, &answer->key);
 
         message_deinit(answer);
+        connection_settle(lkm);
         if (r < 0)
                 return error_set_default(lkm, r == -ENOMEM ? LKM_E_NO_MEMORY : LKM_E_PROTOCOL);
         return 0;
@@ -125,7 +126,11 @@ static int record_upgrade(struct lkm *lkm, struct database_record *record, const
         union message answer;
         int r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);
 
-        return r ? r : database_record_replace(lkm, record, answer.record.record);
+        if (r)
+                return r;
+        r = database_record_replace(lkm, record, answer.record.record);
+        connection_settle(lkm);
+        return r;
 }
 
 int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key)
@@ -162,11 +167,31 @@ static int database_is_absent(struct lkm *lkm, const char *database_path)
         return exists ? refuse_existing(lkm, database_path) : 0;
 }
 
-static int record_create(struct lkm *lkm, const char *database_path, const char *key_path,
-                         const struct lkm_create_options *o, struct database_record *ret_record)
+/* Write @content where no record may be, and keep a copy. */
+static int record_write(struct lkm *lkm, const char *database_path, struct database_record *record,
+                        struct bytes content)
+{
+        int r = database_is_absent(lkm, database_path);
+
+        if (r)
+                return r;
+        r = keyfile_create(record->path, content);
+        if (r == -EEXIST)
+                return refuse_existing(lkm, record->path);
+        if (r < 0)
+                return path_error(lkm, "create", record->path, r);
+        record->data = malloc(content.n);
+        if (!record->data)
+                return error_set_default(lkm, LKM_E_NO_MEMORY);
+        memcpy(record->data, content.data, content.n);
+        record->n = content.n;
+        return 0;
+}
+
+static int record_create(struct lkm *lkm, const char *database_path, const struct lkm_create_options *o,
+                         struct database_record *record)
 {
         union message request = { .create = { .number_ = MESSAGE_CREATE } }, answer;
-        struct bytes content;
         int r;
 
         if (o) {
@@ -178,21 +203,9 @@ static int record_create(struct lkm *lkm, const char *database_path, const char 
         r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);
         if (r)
                 return r;
-        r = database_is_absent(lkm, database_path);
-        if (r)
-                return r;
-        content = answer.record.record;
-        r = keyfile_create(key_path, content);
-        if (r == -EEXIST)
-                return refuse_existing(lkm, key_path);
-        if (r < 0)
-                return path_error(lkm, "create", key_path, r);
-        ret_record->data = malloc(content.n);
-        if (!ret_record->data)
-                return error_set_default(lkm, LKM_E_NO_MEMORY);
-        memcpy(ret_record->data, content.data, content.n);
-        ret_record->n = content.n;
-        return 0;
+        r = record_write(lkm, database_path, record, answer.record.record);
+        connection_settle(lkm);
+        return r;
 }
 
 int lkm_initialize(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
@@ -219,7 +232,7 @@ int lkm_initialize(struct lkm *lkm, const char *database_path, const struct lkm_
                 return r;
         if (keyfile_path(&record.path, database_path) < 0)
                 return error_set_default(lkm, LKM_E_NO_MEMORY);
-        r = record_create(lkm, database_path, record.path, options, &record);
+        r = record_create(lkm, database_path, options, &record);
         return r ? r : lkm_get(lkm, record.data, record.n, NULL, ret_key);
 }
 

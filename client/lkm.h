@@ -108,7 +108,7 @@ struct lkm_options {
  */
 LKM_PUBLIC int lkm_connect(struct lkm **ret_lkm, const struct lkm_options *options);
 /** lkm_free() - end the session and set *@lkm to NULL. Unanswered asynchronous requests call back with LKM_E_NO_DAEMON. Allowed
- *  in a forked child, and for NULL; not from a callback. */
+ *  in a forked child, where it closes the descriptor only, and for NULL; not from a callback. */
 LKM_PUBLIC void lkm_free(struct lkm **lkm);
 /** lkm_ping() - ask whether the daemon answers. Return: 0; LKM_E_NO_DAEMON, LKM_E_TIMEOUT, LKM_E_VERSION, LKM_E_BUSY, LKM_E_FORKED. */
 LKM_PUBLIC int lkm_ping(struct lkm *lkm);

@@ -138,6 +138,7 @@ static int ask_done(struct ctl *c, enum message_number number, const char *text)
 
         if (r)
                 return ctl_fail(c, r);
+        connection_settle(c->lkm);
         if (c->json)
                 return ctl_print_json(json_pack("{s:b}", "done", 1));
         puts(text);
