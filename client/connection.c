@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -22,22 +21,17 @@ enum {
 
 /* ---- the arena ---- */
 
-static atomic_int arena_pid; /* the process that made it; a child of a fork has the variable, but not the memory */
-
 static int arena_ready(const struct lkm_options *o)
 {
         size_t keys = o && o->max_keys ? o->max_keys : ARENA_KEYS;
         const char *why = NULL;
-        int r, pid = atomic_load(&arena_pid);
+        int r;
 
-        if (pid == (int)getpid())
-                return 0;
-        if (pid != 0)
+        if (secret_arena_forked())
                 return error_set_default(NULL, LKM_E_FORKED);
         r = secret_arena_init(keys, ARENA_FRAMES, &why);
         if (r < 0 && r != -EALREADY)
                 return error_set(NULL, r == -EINVAL ? LKM_E_ARGUMENT : LKM_E_MEMLOCK, "%s.", why);
-        atomic_store(&arena_pid, (int)getpid());
         return 0;
 }
 
@@ -74,7 +68,6 @@ static int lkm_new(struct lkm **ret_lkm, const struct lkm_options *o)
 
         if (!lkm)
                 return -ENOMEM;
-        lkm->pid = getpid();
         lkm->fd = -1;
         list_init(&lkm->requests);
         lkm->timeout_usec = (o && o->timeout_msec ? o->timeout_msec : TIMEOUT_MSEC) * USEC_PER_MSEC;
@@ -122,7 +115,7 @@ void lkm_free(struct lkm **lkm)
                 return;
         /* In a forked child the descriptor is a copy of its own, but the buffers would lie in memory that it does not have: it is left
          * as it is. */
-        if (l->pid != getpid()) {
+        if (secret_arena_forked()) {
                 closep(&l->fd);
                 return;
         }
@@ -138,7 +131,7 @@ int connection_check(struct lkm *lkm)
 {
         if (!lkm)
                 return LKM_E_ARGUMENT;
-        return lkm->pid == getpid() ? 0 : error_set_default(lkm, LKM_E_FORKED);
+        return secret_arena_forked() ? error_set_default(lkm, LKM_E_FORKED) : 0;
 }
 
 void connection_close(struct lkm *lkm)

@@ -13,7 +13,6 @@
 #include "proto/stream.h"
 
 struct lkm {
-        pid_t pid; /* the process that connected: after a fork the handle refuses */
         int fd;    /* -1 while not connected */
         struct stream *stream;
         char *socket, *software;

@@ -7,7 +7,6 @@
 enum { LIBRARY_NAME_MAX = 32 };
 
 struct lkm_key {
-        pid_t pid; /* a child of a fork has no arena */
         struct secret *secret;
         struct secret *text; /* the formatted view that is open, or NULL */
         bool viewed;
@@ -17,29 +16,31 @@ struct lkm_key {
         char library[LIBRARY_NAME_MAX + 1];
 };
 
-static void copy_text(char *to, size_t size, struct bytes text)
+/* @to is all zero, and has room for the longest text that the message may have. */
+static void copy_text(char *to, struct bytes text)
 {
-        snprintf(to, size, "%.*s", (int)text.n, text.n ? (const char *)text.data : "");
+        if (text.n > 0)
+                memcpy(to, text.data, text.n);
 }
 
 int key_new(struct lkm_key **ret_key, struct message_key *m)
 {
         struct lkm_key *key;
 
-        if (!m->key || secret_size(m->key) != KEY_SIZE || !m->database_id)
+        if (!m->key || secret_size(m->key) != KEY_SIZE || !m->database_id || m->scope.n > SCOPE_NAME_MAX ||
+            m->cipher_library.n > LIBRARY_NAME_MAX)
                 return -EBADMSG;
         key = calloc(1, sizeof(*key));
         if (!key)
                 return -ENOMEM;
-        key->pid = getpid();
         key->secret = TAKE_PTR(m->key);
         memcpy(key->database_id, m->database_id, UUID_SIZE);
         key->version = m->version;
         key->flags = m->flags;
         key->compatibility = m->cipher_compatibility;
         key->page_size = m->page_size;
-        copy_text(key->scope, sizeof(key->scope), m->scope);
-        copy_text(key->library, sizeof(key->library), m->cipher_library);
+        copy_text(key->scope, m->scope);
+        copy_text(key->library, m->cipher_library);
         *ret_key = key;
         return 0;
 }
@@ -50,7 +51,7 @@ void lkm_key_free(struct lkm_key **key)
 
         if (!k)
                 return;
-        if (k->pid == getpid()) {
+        if (!secret_arena_forked()) {
                 secret_unref(k->text);
                 secret_unref(k->secret);
         }
@@ -99,7 +100,7 @@ int lkm_key_view_begin(struct lkm_key *key, enum lkm_format format, const uint8_
 {
         if (!key || !ret_bytes || !ret_n || (unsigned)format > LKM_FORMAT_PRAGMA)
                 return LKM_E_ARGUMENT;
-        if (key->pid != getpid())
+        if (secret_arena_forked())
                 return LKM_E_FORKED;
         if (key->viewed || (format != LKM_FORMAT_RAW && key_format(key, format == LKM_FORMAT_PRAGMA) < 0))
                 return LKM_E_BUSY;
@@ -113,7 +114,7 @@ void lkm_key_view_end(struct lkm_key *key, const uint8_t **bytes)
 {
         if (bytes)
                 *bytes = NULL;
-        if (!key || key->pid != getpid())
+        if (!key || secret_arena_forked())
                 return;
         key->viewed = false;
         key->text = secret_unref(key->text);

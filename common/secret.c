@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 
 #include "common/bytes.h"
+#include "common/huge.h"
 
 #define CANARY_SIZE 16
 #define SMALL_STRIDE (SECRET_SMALL_MAX + CANARY_SIZE)
@@ -27,8 +28,7 @@ struct secret {
         uint8_t *data; /* the slot */
         struct secret *next_free; /* valid while the slot is free */
         atomic_uint n_references; /* 0 while the slot is free */
-        uint32_t size;
-        uint32_t canary_at; /* the size that was asked for, so that one byte too many is found */
+        uint32_t size; /* the canary is right behind, so that one byte too many is found */
 };
 
 struct slot_class {
@@ -92,7 +92,7 @@ static int class_init(struct slot_class *class, size_t n, size_t stride, size_t 
 
 static int class_secrets_init(struct slot_class *class)
 {
-        class->secrets = calloc(class->n, sizeof(*class->secrets));
+        class->secrets = huge_calloc(class->n, sizeof(*class->secrets));
         if (!class->secrets)
                 return -ENOMEM;
         for (size_t i = class->n; i-- > 0;) {
@@ -276,6 +276,11 @@ enum secret_backing secret_arena_backing(void)
         return arena.backing;
 }
 
+bool secret_arena_forked(void)
+{
+        return arena.forked;
+}
+
 void secret_arena_usage(size_t *ret_small_used, size_t *ret_small, size_t *ret_large_used, size_t *ret_large)
 {
         pthread_mutex_lock(&arena.lock);
@@ -322,7 +327,7 @@ int secret_new(struct secret **ret_secret, size_t n)
 
         /* A free slot is all zero: its pages came so, and every release wipes. */
         s->next_free = NULL;
-        s->size = s->canary_at = (uint32_t)n;
+        s->size = (uint32_t)n;
         memcpy(s->data + n, arena.canary, CANARY_SIZE);
         atomic_store_explicit(&s->n_references, 1, memory_order_relaxed);
         *ret_secret = s;
@@ -358,8 +363,7 @@ static void canary_check(const struct secret *s)
 {
         static const char message[] = "lkm: memory for keys was overrun; stopping.\n";
 
-        if (bytes_equal((struct bytes){ s->data + s->canary_at, CANARY_SIZE },
-                        (struct bytes){ arena.canary, CANARY_SIZE }))
+        if (bytes_equal((struct bytes){ s->data + s->size, CANARY_SIZE }, (struct bytes){ arena.canary, CANARY_SIZE }))
                 return;
         if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0) {
                 /* abort() tells as well */
@@ -367,18 +371,22 @@ static void canary_check(const struct secret *s)
         abort();
 }
 
+static struct slot_class *secret_class(const struct secret *s)
+{
+        return (uintptr_t)s >= (uintptr_t)arena.small.secrets &&
+                               (uintptr_t)s < (uintptr_t)(arena.small.secrets + arena.small.n)
+                       ? &arena.small
+                       : &arena.large;
+}
+
 static void secret_release(struct secret *s)
 {
-        struct slot_class *class = &arena.large;
-
-        if ((uintptr_t)s >= (uintptr_t)arena.small.secrets &&
-            (uintptr_t)s < (uintptr_t)(arena.small.secrets + arena.small.n))
-                class = &arena.small;
+        struct slot_class *class = secret_class(s);
 
         if (!arena.forked) {
                 explicit_bzero(s->data, s->size);
                 canary_check(s);
-                explicit_bzero(s->data + s->canary_at, CANARY_SIZE);
+                explicit_bzero(s->data + s->size, CANARY_SIZE);
         }
         s->size = 0;
         pthread_mutex_lock(&arena.lock);
@@ -406,11 +414,15 @@ size_t secret_size(const struct secret *s)
         return s->size;
 }
 
-void secret_truncate(struct secret *s, size_t n)
+void secret_resize(struct secret *s, size_t n)
 {
-        assert(n >= 1 && n <= s->size);
-        explicit_bzero(s->data + n, s->size - n);
+        assert(n >= 1 && n <= (secret_class(s) == &arena.small ? SECRET_SMALL_MAX : SECRET_LARGE_MAX));
+        canary_check(s);
+        explicit_bzero(s->data + s->size, CANARY_SIZE);
+        if (n < s->size)
+                explicit_bzero(s->data + n, s->size - n);
         s->size = (uint32_t)n;
+        memcpy(s->data + n, arena.canary, CANARY_SIZE);
 }
 
 bool secret_equal(const struct secret *a, const struct secret *b)

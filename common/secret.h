@@ -50,6 +50,8 @@ int secret_arena_init(size_t n_small, size_t n_large, const char **ret_error);
 void secret_arena_deinit(void);
 
 enum secret_backing secret_arena_backing(void);
+/** secret_arena_forked() - whether this is a fork(2)ed child of the process that made the arena: it has no secrets. */
+bool secret_arena_forked(void);
 /** secret_arena_usage() - slots in use and in all; any pointer may be NULL. */
 void secret_arena_usage(size_t *ret_small_used, size_t *ret_small, size_t *ret_large_used, size_t *ret_large);
 /** secret_arena_contains() - whether @address lies inside the arena's usable pages. For tests and asserts. */
@@ -70,10 +72,11 @@ struct secret *secret_ref(struct secret *s);
 struct secret *secret_unref(struct secret *s);
 DEFINE_CLEANUP(struct secret *, secret_unref)
 
-/** secret_size() - length in bytes as given to secret_new() or secret_truncate(). */
+/** secret_size() - length in bytes as given to secret_new() or secret_resize(). */
 size_t secret_size(const struct secret *s);
-/** secret_truncate() - shorten to @n bytes (1 <= n <= size) and wipe what is cut off. */
-void secret_truncate(struct secret *s, size_t n);
+/** secret_resize() - to @n bytes, at least 1 and at most the maximum of its class of slots (SECRET_SMALL_MAX for a secret that was made no
+ *  larger). The bytes stay where they are; what is cut off is wiped, what is added is zero. */
+void secret_resize(struct secret *s, size_t n);
 /** secret_equal() - constant time for equal lengths. */
 bool secret_equal(const struct secret *a, const struct secret *b);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "common/clock.h"
+#include "common/huge.h"
 
 /*
  * The order of use is kept lazily: a hit only writes the time into the entry that it reads anyway. When room is needed,
@@ -13,6 +14,8 @@
 struct cache {
         size_t capacity, n_entries, n_buckets;
         struct cache_entry **buckets;
+        struct cache_entry *pool, *free; /* @capacity entries; the free ones are linked by next_in_bucket */
+        size_t n_taken;                  /* from the pool: those behind were never used */
         struct cache_entry **heap; /* by wipe_at_usec, earliest first */
         struct list by_use;        /* latest first */
         uint64_t next_serial;
@@ -34,9 +37,10 @@ int cache_new(struct cache **ret_cache, size_t capacity, cache_evicted_fn evicte
         c->next_serial = 1;
         for (c->n_buckets = 16; c->n_buckets < capacity * 2;)
                 c->n_buckets *= 2;
-        c->buckets = calloc(c->n_buckets, sizeof(*c->buckets));
-        c->heap = calloc(capacity, sizeof(*c->heap));
-        if (!c->buckets || !c->heap)
+        c->buckets = huge_calloc(c->n_buckets, sizeof(*c->buckets));
+        c->heap = huge_calloc(capacity, sizeof(*c->heap));
+        c->pool = huge_calloc(capacity, sizeof(*c->pool));
+        if (!c->buckets || !c->heap || !c->pool)
                 return -ENOMEM;
 
         *ret_cache = TAKE_PTR(c);
@@ -51,6 +55,7 @@ struct cache *cache_free(struct cache *c)
         cache_evict_all(c);
         free(c->buckets);
         free(c->heap);
+        free(c->pool);
         free(c);
         return NULL;
 }
@@ -158,7 +163,8 @@ void cache_evict(struct cache *c, struct cache_entry *entry, enum cache_reason r
         c->counters.evictions++;
         if (c->evicted)
                 c->evicted(c->userdata, entry, reason);
-        free(entry);
+        entry->next_in_bucket = c->free;
+        c->free = entry;
 }
 
 static struct cache_entry *cache_last(struct cache *c)
@@ -182,11 +188,12 @@ static void cache_make_room(struct cache *c)
 
 static struct cache_entry *cache_add(struct cache *c, const struct cache_item *item)
 {
-        struct cache_entry **bucket = cache_bucket(c, item->digest), *entry = calloc(1, sizeof(*entry));
+        struct cache_entry **bucket = cache_bucket(c, item->digest), *entry;
 
-        if (!entry)
-                return NULL;
         cache_make_room(c);
+        entry = c->free ? c->free : &c->pool[c->n_taken++];
+        c->free = entry->next_in_bucket;
+        memset(entry, 0, sizeof(*entry));
         memcpy(entry->digest, item->digest, CACHE_DIGEST_SIZE);
         memcpy(entry->database_id, item->database_id, UUID_SIZE);
         snprintf(entry->scope, sizeof(entry->scope), "%s", item->scope);
@@ -202,16 +209,13 @@ static struct cache_entry *cache_add(struct cache *c, const struct cache_item *i
         return entry;
 }
 
-int cache_store(struct cache *c, const struct cache_item *item, const struct cache_times *times, uint64_t now,
-                struct cache_entry **ret_entry)
+struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, const struct cache_times *times, uint64_t now)
 {
         /* Time 0: an entry past its deadline that was not yet swept is renewed, not doubled. */
         struct cache_entry *entry = cache_find(c, item->digest, 0);
 
         if (!entry)
                 entry = cache_add(c, item);
-        if (!entry)
-                return -ENOMEM;
         secret_ref(item->key);
         entry->key = (secret_unref(entry->key), item->key);
         entry->unwrapped_at_usec = entry->last_used_usec = entry->touched_usec = now;
@@ -219,9 +223,7 @@ int cache_store(struct cache *c, const struct cache_item *item, const struct cac
         entry->rotated_wall_usec = item->rotated_wall_usec;
         entry->refreshing = false;
         cache_retime(c, entry, times);
-
-        *ret_entry = entry;
-        return 0;
+        return entry;
 }
 
 size_t cache_evict_database(struct cache *c, const uint8_t *database_id)

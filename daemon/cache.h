@@ -19,22 +19,23 @@
 
 enum cache_reason { CACHE_REASON_EXPIRED, CACHE_REASON_CAPACITY, CACHE_REASON_ASKED, CACHE_REASON_DENIED, CACHE_REASON_ALL };
 
-/** One live key. Fields are read-only outside cache.c, but for @refreshing. */
+/** One live key. Fields are read-only outside cache.c, but for @refreshing. What a hit reads comes first, in few cache lines: among 100,000
+ *  keys each line is a miss of the processor's cache. */
 struct cache_entry {
-        uint8_t digest[CACHE_DIGEST_SIZE];
+        _Alignas(64) uint8_t digest[CACHE_DIGEST_SIZE];
         struct cache_entry *next_in_bucket;
         struct secret *key;
-        uint64_t fresh_until_usec, wipe_at_usec, refresh_at_usec;
-        uint64_t last_used_usec;
-        uint64_t serial; /* unique in the life of the process */
+        uint64_t fresh_until_usec, wipe_at_usec;
+        uint64_t refresh_at_usec, last_used_usec, uses;
+        uint64_t serial;            /* unique in the life of the process */
+        uint64_t rotation_due_usec; /* wall; USEC_INFINITY = never */
         uint8_t database_id[UUID_SIZE];
         uint32_t version;
         bool refreshing; /* a flight renews it */
         char scope[SCOPE_NAME_MAX + 1];
         struct record_cipher cipher;
-        uint64_t rotation_due_usec; /* wall; USEC_INFINITY = never */
         uint64_t rotated_wall_usec; /* when the current version began */
-        uint64_t unwrapped_at_usec, uses;
+        uint64_t unwrapped_at_usec;
         uint64_t touched_usec; /* position in the use order, see cache.c */
         struct list by_use;
         size_t heap_index;
@@ -85,9 +86,8 @@ struct cache_item {
         struct secret *key;
 };
 
-/** cache_store() - add an entry, or renew the one with the same digest, as unwrapped at @now. Return: 0 or -ENOMEM. */
-int cache_store(struct cache *c, const struct cache_item *item, const struct cache_times *times, uint64_t now,
-                struct cache_entry **ret_entry);
+/** cache_store() - add an entry, or renew the one with the same digest, as unwrapped at @now. Return: borrowed, as cache_find(). */
+struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, const struct cache_times *times, uint64_t now);
 /** cache_retime() - new times for @entry, counted from its last unwrap. */
 void cache_retime(struct cache *c, struct cache_entry *entry, const struct cache_times *times);
 

@@ -26,8 +26,8 @@ int lkmd_audit(struct lkmd *d, const struct audit_event *event)
         int r = audit_write(d->audit, event);
 
         if (r < 0 && d->audit_error == 0)
-                log_error("cannot write the audit log %s: %s. No key is released until it can be written", d->config->audit_file,
-                          strerror(-r));
+                log_error("cannot write the audit log %s: %s. No key is released until it can be written",
+                          d->config->audit_file, strerror(-r));
         if (r == 0 && d->audit_error != 0)
                 log_notice("the audit log %s can be written again", d->config->audit_file);
         d->audit_error = r;
@@ -37,8 +37,11 @@ int lkmd_audit(struct lkmd *d, const struct audit_event *event)
 static void on_evicted(void *userdata, const struct cache_entry *entry, enum cache_reason reason)
 {
         struct lkmd *d = userdata;
-        struct audit_event event = { .event = "evict", .scope = entry->scope, .database_id = entry->database_id,
-                                     .version = entry->version, .reason = cache_reason_name(reason) };
+        struct audit_event event = { .event = "evict",
+                                     .scope = entry->scope,
+                                     .database_id = entry->database_id,
+                                     .version = entry->version,
+                                     .reason = cache_reason_name(reason) };
 
         if (reason != CACHE_REASON_ALL) /* lkmd_wipe_all() says it once */
                 lkmd_audit(d, &event);
@@ -77,13 +80,19 @@ void lkmd_expire(struct lkmd *d, uint64_t now)
         expiry_arm(d);
 }
 
-static void on_expiry(evutil_socket_t fd, short what, void *userdata)
+static void timer_read(int fd)
 {
-        struct lkmd *d = userdata;
         uint64_t n;
 
         if (read(fd, &n, sizeof(n)) < 0 && errno != EAGAIN)
-                log_error("cannot read the expiry timer: %s", strerror(errno));
+                log_error("cannot read a timer: %s", strerror(errno));
+}
+
+static void on_expiry(evutil_socket_t fd, short what, void *userdata)
+{
+        struct lkmd *d = userdata;
+
+        timer_read(fd);
         d->armed_usec = USEC_INFINITY;
         lkmd_expire(d, clock_boottime_usec());
 }
@@ -95,7 +104,8 @@ static void retime(struct lkmd *d);
 static void on_reloaded_kms(struct kms_call *call, unsigned error, const union message *reply, const char *sentence)
 {
         if (error)
-                log_warning("lkm-kms keeps its old configuration: %s", *sentence ? sentence : proto_error_sentence(error));
+                log_warning("lkm-kms keeps its old configuration: %s",
+                            *sentence ? sentence : proto_error_sentence(error));
         free(call);
 }
 
@@ -172,7 +182,8 @@ static void retime(struct lkmd *d)
         }
         cache_each(d->cache, retime_collect, &all);
         for (size_t i = 0; i < all.n; i++) {
-                const struct config_scope *scope = config_scope_find(d->config, bytes_from_string(all.entries[i]->scope));
+                const struct config_scope *scope =
+                        config_scope_find(d->config, bytes_from_string(all.entries[i]->scope));
 
                 if (scope)
                         cache_retime(d->cache, all.entries[i],
@@ -220,11 +231,13 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
 
 static void on_minute(evutil_socket_t fd, short what, void *userdata)
 {
+        timer_read(fd);
         connection_sum_up(userdata);
 }
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 {
+        timer_read(fd);
         sd_notify(0, "WATCHDOG=1");
 }
 
@@ -238,37 +251,60 @@ static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- start ---- */
 
+/* Run @run every @usec. A timer of libevent's own would make each epoll_wait(2) set up and tear down a timeout. */
+static int start_periodic(struct lkmd *d, struct event **ret_event, uint64_t usec, event_callback_fn run)
+{
+        struct timespec period = { .tv_sec = (time_t)(usec / USEC_PER_SEC),
+                                   .tv_nsec = (long)(usec % USEC_PER_SEC * 1000) };
+        struct itimerspec times = { .it_value = period, .it_interval = period };
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+
+        if (fd < 0)
+                return -errno;
+        *ret_event = event_new(d->base, fd, EV_READ | EV_PERSIST, run, d);
+        if (!*ret_event) {
+                close(fd);
+                return -ENOMEM;
+        }
+        return timerfd_settime(fd, 0, &times, NULL) < 0 ? -errno : event_add(*ret_event, NULL) < 0 ? -ENOMEM : 0;
+}
+
+static void stop_periodic(struct event *event)
+{
+        if (!event)
+                return;
+        close(event_get_fd(event));
+        event_free(event);
+}
+
 static int start_events(struct lkmd *d)
 {
-        static const struct timeval minute = { .tv_sec = 60, .tv_usec = 0 };
         const struct {
                 int number;
                 event_callback_fn run;
-        } signals[] = { { SIGHUP, on_reload }, { SIGUSR1, on_wipe }, { SIGTERM, on_terminate }, { SIGINT, on_terminate } };
+        } signals[] = {
+                { SIGHUP, on_reload }, { SIGUSR1, on_wipe }, { SIGTERM, on_terminate }, { SIGINT, on_terminate }
+        };
         uint64_t watchdog_usec = 0;
-        struct timeval half = { 0 };
+        int r;
 
         d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
         d->accept_again = evtimer_new(d->base, on_accept_again, d);
         d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
-        d->minute = event_new(d->base, -1, EV_PERSIST, on_minute, d);
-        d->watchdog = event_new(d->base, -1, EV_PERSIST, on_watchdog, d);
         d->drain = evtimer_new(d->base, on_drained, d);
-        if (!d->listener || !d->accept_again || !d->expiry || !d->minute || !d->watchdog || !d->drain)
+        if (!d->listener || !d->accept_again || !d->expiry || !d->drain)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
                 d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
                 if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0 || event_add(d->minute, &minute) < 0)
+        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0)
                 return -ENOMEM;
-        if (sd_watchdog_enabled(0, &watchdog_usec) > 0) {
-                half.tv_sec = (time_t)(watchdog_usec / 2 / USEC_PER_SEC);
-                half.tv_usec = (suseconds_t)(watchdog_usec / 2 % USEC_PER_SEC);
-                return event_add(d->watchdog, &half) < 0 ? -ENOMEM : 0;
-        }
-        return 0;
+        r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
+        if (r == 0 && sd_watchdog_enabled(0, &watchdog_usec) > 0)
+                r = start_periodic(d, &d->watchdog, watchdog_usec / 2, on_watchdog);
+        return r;
 }
 
 static int start_audit(struct lkmd *d)
@@ -278,7 +314,9 @@ static int start_audit(struct lkmd *d)
 
         if (r < 0) {
                 log_error("cannot open the audit log %s: %s. Make its folder writable for this user, or set audit_file",
-                          d->config->audit_file, r == -EBADMSG ? "its last line is no audit line; move the file away and keep it" : strerror(-r));
+                          d->config->audit_file,
+                          r == -EBADMSG ? "its last line is no audit line; move the file away and keep it"
+                                        : strerror(-r));
                 return r;
         }
         r = lkmd_audit(d, &event);
@@ -329,8 +367,8 @@ static int start(struct lkmd *d)
 
 static void stop(struct lkmd *d)
 {
-        struct event *events[] = { d->listener, d->accept_again, d->expiry,     d->minute,     d->watchdog,  d->drain,
-                                   d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
+        struct event *events[] = { d->listener,   d->accept_again, d->expiry,     d->drain,
+                                   d->signals[0], d->signals[1],   d->signals[2], d->signals[3] };
         struct audit_event event = { .event = "stop" };
 
         if (d->base)
@@ -345,6 +383,8 @@ static void stop(struct lkmd *d)
                 if (events[i])
                         event_free(events[i]);
         }
+        stop_periodic(d->minute);
+        stop_periodic(d->watchdog);
         if (d->kms)
                 kms_link_free(d->kms);
         if (d->expiry_fd >= 0)

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "common/huge.h"
+
 void released_deinit(struct released *r)
 {
         free(r->places);
@@ -36,7 +38,7 @@ int released_reserve(struct released *r)
 
         if (r->n * 2 < r->n_places)
                 return 0;
-        larger.places = calloc(larger.n_places, sizeof(*larger.places));
+        larger.places = huge_calloc(larger.n_places, sizeof(*larger.places));
         if (!larger.places)
                 return -ENOMEM;
         for (size_t i = 0; i < r->n_places; i++) {

@@ -70,7 +70,6 @@ static int store(struct request *r, struct flight *f, const struct cache_item *f
 {
         struct cache_times times = scope_times(r->scope);
         struct cache_item item = *from;
-        int error;
 
         if (r->daemon->locked) /* since the request began */
                 return request_refuse(r, PROTO_ERROR_LOCKED, NULL);
@@ -78,9 +77,7 @@ static int store(struct request *r, struct flight *f, const struct cache_item *f
         item.rotation_due_usec = USEC_INFINITY;
         if (r->scope->rotation_enabled)
                 item.rotation_due_usec = clock_add(item.rotated_wall_usec, r->scope->rotation_period_days * usec_per_day);
-        error = cache_store(r->daemon->cache, &item, &times, r->now_usec, &r->entry);
-        if (error < 0)
-                return error;
+        r->entry = cache_store(r->daemon->cache, &item, &times, r->now_usec);
         f->stored = true;
         lkmd_expire(r->daemon, r->now_usec);
         return STAGE_NEXT;

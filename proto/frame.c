@@ -368,7 +368,7 @@ void message_deinit(union message *message)
         }
 }
 
-static int message_measure(const union message *message, size_t *ret_n)
+int message_measure(const union message *message, size_t *ret_n)
 {
         const struct message_info *info = message_find(message->number);
         size_t size = FRAME_HEADER_SIZE;
@@ -393,42 +393,40 @@ static int message_measure(const union message *message, size_t *ret_n)
         return 0;
 }
 
-size_t message_size(const union message *message)
-{
-        size_t n;
-
-        return message_measure(message, &n) == 0 ? n : 0;
-}
-
 int message_pack(const union message *message, uint32_t request_id, uint8_t *data, size_t n, size_t *ret_n)
 {
-        uint8_t *p;
-        size_t size;
-        int r;
+        const struct message_info *info = message_find(message->number);
+        size_t size = FRAME_HEADER_SIZE;
 
-        r = message_measure(message, &size);
-        if (r < 0)
-                return r;
-        if (size > n)
+        if (!info)
+                return -EINVAL;
+        if (n > frame_limit(info->flags))
+                n = frame_limit(info->flags);
+        if (n < size)
                 return -EMSGSIZE;
+        for (const struct field_info *field = info->fields; field->tag != 0; field++) {
+                const uint8_t *member = (const uint8_t *)message + field->offset;
+                bool present;
+                size_t n_value;
+                int r = value_measure(field, member, &present, &n_value);
+
+                if (r == 0 && !present && field->must)
+                        r = -EINVAL;
+                if (r < 0)
+                        return r;
+                if (!present)
+                        continue;
+                if (n - size < FRAME_FIELD_HEADER_SIZE || n - size - FRAME_FIELD_HEADER_SIZE < n_value)
+                        return -EMSGSIZE;
+                bytes_put_u16(data + size, field->tag);
+                bytes_put_u32(data + size + 2, (uint32_t)n_value);
+                value_pack(field, member, data + size + FRAME_FIELD_HEADER_SIZE, n_value);
+                size += FRAME_FIELD_HEADER_SIZE + n_value;
+        }
         bytes_put_u32(data, (uint32_t)size - 4);
         bytes_put_u16(data + 4, (uint16_t)message->number);
         bytes_put_u16(data + 6, 0);
         bytes_put_u32(data + 8, request_id);
-        p = data + FRAME_HEADER_SIZE;
-        for (const struct field_info *field = message_find(message->number)->fields; field->tag != 0; field++) {
-                const uint8_t *member = (const uint8_t *)message + field->offset;
-                bool present;
-                size_t n_value;
-
-                value_measure(field, member, &present, &n_value);
-                if (!present)
-                        continue;
-                bytes_put_u16(p, field->tag);
-                bytes_put_u32(p + 2, (uint32_t)n_value);
-                value_pack(field, member, p + FRAME_FIELD_HEADER_SIZE, n_value);
-                p += FRAME_FIELD_HEADER_SIZE + n_value;
-        }
         *ret_n = size;
         return 0;
 }

@@ -121,10 +121,17 @@ int message_unpack(union message *ret_message, const uint8_t *data, size_t n);
 /** message_deinit() - release the secrets that message_unpack() made. */
 void message_deinit(union message *message);
 
-/** message_size() - bytes of the frame that message_pack() would write, or 0 when it would fail. */
-size_t message_size(const union message *message);
+/** message_measure() - @ret_n: bytes of the frame that message_pack() would write. Return: as message_pack(). */
+int message_measure(const union message *message, size_t *ret_n);
+/** message_size() - the same, or 0 when the message cannot be packed. */
+static inline size_t message_size(const union message *message)
+{
+        size_t n;
+
+        return message_measure(message, &n) == 0 ? n : 0;
+}
 /**
- * message_pack() - write one frame
+ * message_pack() - write one frame; on failure @data may have been written to
  * @data: room for @n bytes; secret memory when the message has the KEY flag
  * Return: 0; -EMSGSIZE when a field or the frame is over its maximum or @n too small; -EINVAL when a MUST field is absent
  *         (bytes: data is NULL) or a value is not of its kind, so that the peer would not take it.

@@ -14,6 +14,8 @@
 #include "common/list.h"
 
 #define FLUSH_BLOCKS_MAX 16
+/* What a slot is used of at first: nearly every request fits, and releasing the slot wipes no more than what was used. */
+#define SLOT_USE 2048
 
 /* Bytes that wait to be sent: a large slot of the arena, or heap when there is no key among them. */
 struct block {
@@ -22,7 +24,7 @@ struct block {
         uint8_t *data; /* a view of @secret while the block lives */
         size_t begin; /* first byte not yet sent */
         size_t end;
-        size_t capacity;
+        size_t capacity; /* a secret grows up to it */
 };
 
 struct stream {
@@ -53,6 +55,7 @@ int stream_new(struct stream **ret_stream, int fd, size_t out_max)
         if (!s)
                 return -ENOMEM;
         s->fd = fd;
+        s->received_all = true;
         s->out_max = out_max > FRAME_MAX ? out_max : FRAME_MAX;
         list_init(&s->out);
         *ret_stream = s;
@@ -127,11 +130,13 @@ static int in_prepare(struct stream *s)
         int r;
 
         if (!s->in) {
-                r = secret_new(&s->in, SECRET_LARGE_MAX);
+                r = secret_new(&s->in, SLOT_USE);
                 if (r < 0)
                         return r;
                 s->in_data = secret_view_begin(s->in);
         }
+        if (!s->received_all)
+                secret_resize(s->in, SECRET_LARGE_MAX);
         /* What is left is the begin of one frame: less than a frame is moved, and only when others came before it. */
         if (s->in_begin > 0) {
                 memmove(s->in_data, s->in_data + s->in_begin, n);
@@ -188,7 +193,7 @@ int stream_receive(struct stream *s, int flags)
                 if (r < 0)
                         return r;
                 p = s->in_data + s->in_end;
-                room = SECRET_LARGE_MAX - s->in_end;
+                room = secret_size(s->in) - s->in_end;
         }
         if (room == 0) {
                 s->received_all = false;
@@ -283,7 +288,7 @@ static int block_new(struct block **ret_block, size_t size, bool key)
                 return -ENOMEM;
         list_init(&b->node);
         if (size <= SECRET_LARGE_MAX) {
-                r = secret_new(&b->secret, SECRET_LARGE_MAX);
+                r = secret_new(&b->secret, size > SLOT_USE ? SECRET_LARGE_MAX : SLOT_USE);
                 if (r == 0) {
                         b->data = secret_view_begin(b->secret);
                         b->capacity = SECRET_LARGE_MAX;
@@ -316,13 +321,13 @@ static struct block *out_last(struct stream *s, size_t size, bool key)
 
 int stream_queue(struct stream *s, const union message *message, uint32_t request_id)
 {
-        size_t size = message_size(message), n;
+        size_t size, n;
         bool key = message_flags((uint16_t)message->number) & MESSAGE_FLAG_KEY;
         struct block *b;
-        int r;
+        int r = message_measure(message, &size);
 
-        if (size == 0) /* it cannot be packed: message_pack() says why */
-                return message_pack(message, request_id, NULL, 0, &n);
+        if (r < 0)
+                return r;
         if (size > s->out_max - s->out_n)
                 return -ENOBUFS;
         b = out_last(s, size, key);
@@ -332,6 +337,8 @@ int stream_queue(struct stream *s, const union message *message, uint32_t reques
                         return r;
                 list_append(&s->out, &b->node);
         }
+        if (b->secret && b->end + size > secret_size(b->secret))
+                secret_resize(b->secret, SECRET_LARGE_MAX);
         r = message_pack(message, request_id, b->data + b->end, b->capacity - b->end, &n);
         assert(r == 0 && n == size);
         b->end += n;
@@ -369,7 +376,8 @@ int stream_flush(struct stream *s, int flags)
 
                         parts[header.msg_iovlen++] = (struct iovec){ b->data + b->begin, b->end - b->begin };
                 }
-                n = sendmsg(s->fd, &header, flags | MSG_NOSIGNAL);
+                n = header.msg_iovlen == 1 ? send(s->fd, parts->iov_base, parts->iov_len, flags | MSG_NOSIGNAL) :
+                                             sendmsg(s->fd, &header, flags | MSG_NOSIGNAL);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n < 0)

@@ -39,7 +39,7 @@ static struct cache_entry *store(uint8_t name, uint64_t now, const struct cache_
         struct cache_entry *entry;
 
         ck_assert_int_eq(secret_new_random(&item.key, 32), 0);
-        ck_assert_int_eq(cache_store(cache, &item, t, now, &entry), 0);
+        entry = cache_store(cache, &item, t, now);
         secret_unref(item.key);
         return entry;
 }

@@ -128,15 +128,23 @@ START_TEST(the_last_unref_wipes_the_bytes)
 }
 END_TEST
 
-START_TEST(truncate_wipes_what_is_cut_off)
+START_TEST(resize_wipes_what_is_cut_off_and_adds_zeros)
 {
         _cleanup_(secret_unrefp) struct secret *s = NULL;
+        uint8_t *address;
 
-        ck_assert_int_eq(secret_new_random(&s, 48), 0);
-        secret_truncate(s, 16);
+        ck_assert_int_eq(secret_new_random(&s, 100), 0);
+        address = peek(s);
+        secret_resize(s, 16);
         ck_assert_uint_eq(secret_size(s), 16);
-        ck_assert(is_zero(peek(s) + 16, 32));
-        ck_assert(!is_zero(peek(s), 16));
+        ck_assert(!is_zero(address, 16) && !is_zero(address + 16, 16) &&
+                  is_zero(address + 32, 84)); /* the canary is in between */
+        secret_resize(s, SECRET_LARGE_MAX);
+        ck_assert_ptr_eq(peek(s), address);
+        ck_assert_uint_eq(secret_size(s), SECRET_LARGE_MAX);
+        ck_assert(!is_zero(address, 16) && is_zero(address + 16, SECRET_LARGE_MAX - 16));
+        s = secret_unref(s);
+        ck_assert(is_zero(address, SECRET_LARGE_MAX + 16));
 }
 END_TEST
 
@@ -505,7 +513,7 @@ int main(void)
         tcase_add_test(c, a_new_secret_is_zero_and_in_the_arena);
         tcase_add_test(c, sizes_outside_the_limits_are_refused);
         tcase_add_test(c, the_last_unref_wipes_the_bytes);
-        tcase_add_test(c, truncate_wipes_what_is_cut_off);
+        tcase_add_test(c, resize_wipes_what_is_cut_off_and_adds_zeros);
         tcase_add_test(c, a_full_arena_says_so_and_slots_come_back);
         tcase_add_test(c, equal_compares_bytes_and_length);
         tcase_add_test(c, pages_are_locked_present_not_dumped_and_not_inherited);
