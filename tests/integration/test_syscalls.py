@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lkmd asks of the kernel once it is ready: all of it is on the list in syscalls.txt, and no more than is used."""
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import unittest
+
+from daemons import DaemonCase
+from support import CHECK, CREATE, EVICT, EXPLAIN, GET, LIST, LOCK, PING, STATUS, UNLOCK, Client, frame
+
+LIST_FILE = os.path.join(os.path.dirname(__file__), "syscalls.txt")
+# "123 openat(AT_FDCWD, ..." or "<... read resumed>" of strace -f; lines on signals and ends begin otherwise.
+CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed>)(.*)")
+# What a reload opens: the configuration, the audit log, and the names of users and groups. No request opens anything.
+READS = re.compile(r"(/lkmd\.conf(\.d(/.*)?)?|/audit\.jsonl|/etc/(passwd|group|nsswitch\.conf|ld\.so\.cache|localtime)|/(usr/)?lib/.*\.so[.0-9]*"
+                   r"|/var/lib/extrausers/(passwd|group)|/run/systemd/(userdb/?|notify)|/(var/)?run/nscd/socket)$")
+
+
+def can_trace():
+    return shutil.which("strace") and subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], stderr=subprocess.DEVNULL,
+                                                     check=False).returncode == 0
+
+
+@unittest.skipUnless(can_trace(), "strace is not there, or may not trace")
+@unittest.skipIf(os.environ.get("LKM_SANITIZED") or os.environ.get("LKM_TEST_WRAPPER"), "only the program as shipped is looked at")
+class Syscalls(DaemonCase):
+    def start_ready(self, name, prefix=()):
+        traced = ("strace", "-f", "-qq", "-s", "256", "-o", self.path("trace"))
+        return super().start_ready(name, traced if name == "lkmd" else prefix)
+
+    def configure(self, **changes):
+        super().configure(**changes)
+        os.mkdir(self.config + ".d")
+        self.write("lkmd.conf.d/log.conf", "[lkmd]\nlog_level = info\nadmin = user:root uid:" + str(os.getuid()) + "\n")
+
+    def lkmd_pid(self):
+        return int(self.status(self.client())["pid"])
+
+    def full_job(self):
+        """Everything that lkmd does, good and bad."""
+        client = self.client()
+        path_like = b"/etc/shadow"
+        client.ask(CREATE, [(1, b"medical"), (2, path_like)])
+        record = self.create(client)
+        for _ in range(2):
+            self.get(client, record)
+        self.get(client, record[:-20] + b"x" * 20)
+        for number, fields in ((PING, ()), (STATUS, ()), (LIST, ()), (CHECK, [(1, record)]), (EXPLAIN, [(2, b"medical")]), (LOCK, ()),
+                               (UNLOCK, ()), (GET, [(1, record)]), (EVICT, [(1, record)]), (CREATE, [(1, path_like)])):
+            client.ask(number, fields)
+        many = [self.create(client) for _ in range(40)]
+        for each in many:
+            client.send(GET, [(1, each)])
+        for _ in many:
+            client.receive()
+        gone = Client(self.socket)
+        gone.send(GET, [(1, record)])
+        gone.socket.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: goes away with its answer unread
+        gone.socket.close()
+        hostile = Client(self.socket)
+        hostile.socket.sendall(frame(0x7777, 1) + b"\0\0\0\1\xff")
+        self.assertTrue(self.ended(hostile))
+        hostile.socket.close()
+        large = Client(self.socket)
+        large.socket.sendall(frame(GET, 1, [(1, b"{" + b" " * 60000)]))
+        large.receive()
+        large.socket.close()
+
+    @staticmethod
+    def ended(client):
+        try:
+            while client.socket.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+        return True
+
+    def signals(self, pid):
+        log = self.lkmd.stderr
+        for number, said in ((signal.SIGHUP, b" again: "), (signal.SIGUSR1, b"SIGUSR1")):
+            os.kill(pid, number)
+            while said not in log.readline():
+                pass
+        client = self.client()
+        self.finish(self.kms)  # the KMS goes away, and comes back
+        client.send(GET, [(1, self.record)])
+        self.kms = self.start_ready("lkm-kms")
+        client.receive()
+
+    def trace(self):
+        self.record = self.create(self.client())
+        pid = self.lkmd_pid()
+        self.full_job()
+        self.signals(pid)
+        os.kill(pid, signal.SIGTERM)
+        self.lkmd.wait()
+        with open(self.path("trace")) as trace:
+            lines = trace.read().split("\n")
+        ready = next(i for i, line in enumerate(lines) if "READY=1" in line)
+        return [match.groups() for match in map(CALL.match, lines[ready + 1:]) if match]
+
+    def test_every_call_after_ready_is_on_the_list(self):
+        calls = self.trace()
+        seen = {name for name, _ in calls}
+        allowed, rare = set(), set()
+        with open(LIST_FILE) as file:
+            for line in file:
+                name, _, remark = line.partition("#")
+                if name.strip():
+                    (rare if "rare" in remark else allowed).add(name.strip())
+        self.assertEqual(seen - allowed - rare, set(), "not on the list")
+        self.assertEqual(allowed - seen, set(), "on the list, but not used")
+        print(f"{len(calls)} calls, {len(seen)} different ones")
+        for name, arguments in calls:
+            if name in ("socket", "socketpair"):
+                self.assertTrue(arguments.startswith("AF_UNIX"), arguments)
+            if name == "openat":
+                path = re.search(r'"([^"]*)"', arguments).group(1)
+                self.assertTrue(READS.search(path), path)
+        self.assertFalse({"execve", "execveat", "fork", "vfork", "clone", "clone3"} & seen)
+        # What a client names reaches the kernel in reads and writes only.
+        self.assertEqual({name for name, arguments in calls if "/etc/shadow" in arguments} - {"recvfrom", "sendto", "sendmsg", "write"}, set())
+
+
+if __name__ == "__main__":
+    unittest.main()
