@@ -74,7 +74,7 @@ int keyfile_read(const char *path, uint8_t **ret_data, size_t *ret_n)
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         _cleanup_(freep) uint8_t *data = NULL;
         struct stat status;
-        size_t n;
+        size_t n = 0;
         int r;
 
         if (fd < 0)

@@ -8,7 +8,8 @@
 
 #include "common/harden.h"
 
-enum { SECONDS_MAX = 3600, MSEC_PER_SEC = 1000 };
+#define SECONDS_MAX 3600
+#define MSEC_PER_SEC 1000
 
 /* ---- the tables: help, dispatch and (by a test) the completion follow them ---- */
 

@@ -6,7 +6,7 @@ import struct
 import unittest
 
 from daemons import DaemonCase
-from support import BUILD, ERROR, PING
+from support import BUILD, ERROR, GET, PING
 
 MINUTE, HOUR = 60, 3600
 STALE = 1
@@ -34,7 +34,7 @@ class Clock(DaemonCase):
         self.key = self.get(self.user, self.record)
         self.assertEqual(len(self.key), 32)
 
-    def sleep(self, seconds):
+    def wake_after(self, seconds):
         """The machine sleeps; whatever comes next wakes lkmd, which first wipes what is due."""
         self.ahead += seconds * 1000000
         with open(self.path("clock"), "r+b") as clock:
@@ -48,7 +48,7 @@ class Clock(DaemonCase):
         return self.status(self.user)["kms"]["requests"]
 
     def ask(self):
-        return self.user.ask(0x0011, [(1, self.record)])
+        return self.user.ask(GET, [(1, self.record)])
 
     def kms_goes_away(self):
         self.finish(self.kms)
@@ -67,18 +67,18 @@ class Clock(DaemonCase):
 
     def test_key_is_asked_for_again_after_ttl(self):
         before = self.unwraps()
-        self.sleep(14 * MINUTE - 4 * MINUTE)
+        self.wake_after(10 * MINUTE)
         self.assert_fresh()
         self.assertEqual(self.unwraps(), before)
-        self.sleep(6 * MINUTE)
+        self.wake_after(6 * MINUTE)
         self.assert_fresh()
         self.assertEqual(self.unwraps(), before + 1)
 
     def test_stale_key_is_served_only_while_the_kms_is_away(self):
         self.kms_goes_away()
-        self.sleep(16 * MINUTE)
+        self.wake_after(16 * MINUTE)
         self.assert_stale()
-        self.sleep(9 * HOUR)
+        self.wake_after(9 * HOUR)
         self.assert_stale()
         before = self.unwraps()
         self.kms = self.start_ready("lkm-kms")
@@ -87,7 +87,7 @@ class Clock(DaemonCase):
 
     def test_grace_ends(self):
         self.kms_goes_away()
-        self.sleep(11 * HOUR)
+        self.wake_after(11 * HOUR)
         self.assertEqual(self.counters()["keys"], 0)
         self.assert_refused(KEK_UNAVAILABLE)
 
@@ -97,7 +97,7 @@ class Clock(DaemonCase):
         self.finish(self.kms)
         self.kms = self.start_ready("lkm-kms")
         self.assert_fresh()  # lkmd has not asked yet
-        self.sleep(16 * MINUTE)
+        self.wake_after(16 * MINUTE)
         reply = self.ask()
         self.assertEqual(reply.number, ERROR)
         self.assertNotEqual(reply.error, KEK_UNAVAILABLE)
@@ -107,12 +107,12 @@ class Clock(DaemonCase):
 
     def test_hot_key_is_refreshed_ahead(self):
         before = self.unwraps()
-        self.sleep(14 * MINUTE)
+        self.wake_after(14 * MINUTE)
         self.assert_fresh()  # in the last tenth of its ttl: served, and renewed behind it
         while self.status(self.user)["flights"]:
             pass
         self.assertEqual(self.unwraps(), before + 1)
-        self.sleep(10 * MINUTE)
+        self.wake_after(10 * MINUTE)
         self.assert_fresh()
         self.assertEqual(self.unwraps(), before + 1)
         self.assertEqual(self.counters()["misses"], 0)
@@ -126,9 +126,9 @@ class MaxAge(Clock):
     def test_nothing_extends_max_age(self):
         self.kms_goes_away()
         for _ in range(3):
-            self.sleep(19 * MINUTE)
+            self.wake_after(19 * MINUTE)
             self.assert_stale()
-        self.sleep(4 * MINUTE)
+        self.wake_after(4 * MINUTE)
         self.assertEqual(self.counters()["keys"], 0)
         self.assert_refused(KEK_UNAVAILABLE)
         self.lkmd.send_signal(signal.SIGTERM)

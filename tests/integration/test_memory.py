@@ -8,7 +8,7 @@ import unittest
 
 import memscan
 from daemons import DaemonCase
-from support import LOCK, PING, TIMEOUT
+from support import LOCK, PING, UNLOCK, Client
 
 # Takes memfd_secret(2) away from what it runs, as an old kernel would: seccomp answers ENOSYS. Then the arena is in ordinary
 # locked memory, which the scanner can read.
@@ -34,7 +34,14 @@ class Memory(DaemonCase):
     def start_ready(self, name, prefix=()):
         return super().start_ready(name, self.prefix)
 
+    def settle(self):
+        """Both daemons have ended what they were doing: each has one thread, and answers a later request after it."""
+        for socket in ("lkm.sock", "kms.sock"):
+            with Client(self.path(socket)) as client:
+                client.ask(PING)
+
     def assert_clean(self, key):
+        self.settle()
         self.assertEqual(memscan.scan(self.lkmd.pid, key), [])
         self.assertEqual(memscan.scan(self.kms.pid, key), [])
 
@@ -48,7 +55,7 @@ class Memory(DaemonCase):
         self.assert_only_in_arena(key)
         client.ask(LOCK)
         self.assert_clean(key)
-        client.ask(0x0023)
+        client.ask(UNLOCK)
         self.assertEqual(self.get(client, record), key)
         self.evict(client, record)
         self.assert_clean(key)
@@ -73,6 +80,7 @@ class MemoryWithoutSecretMemory(Memory):
     prefix = (sys.executable, "-c", WITHOUT_MEMFD_SECRET)
 
     def assert_only_in_arena(self, key):
+        self.settle()
         self.assertEqual(memscan.scan(self.kms.pid, key), [])
         hits = memscan.scan(self.lkmd.pid, key)
         self.assertEqual([name for name, _ in hits], ["raw"])
