@@ -29,7 +29,7 @@ static int arena_ready(const struct lkm_options *o)
 
         if (secret_arena_forked())
                 return error_set_default(NULL, LKM_E_FORKED);
-        r = secret_arena_init(keys, ARENA_FRAMES, &why);
+        r = secret_arena_init(keys, ARENA_FRAMES, 0, &why);
         if (r < 0 && r != -EALREADY)
                 return error_set(NULL, r == -EINVAL ? LKM_E_ARGUMENT : LKM_E_MEMLOCK, "%s.", why);
         return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The arena is one mapping: guard page, small slots, guard page, large slots, guard page. In a slot are the secret's
+ * The arena is one mapping: a guard page, and for each class of slots these and another guard page. In a slot are the secret's
  * bytes and, right behind them, a canary. What describes a slot (struct secret) lies in ordinary memory, so that an
  * overrun of key bytes cannot turn into an overrun of pointers, and so that small slots stay small.
  */
@@ -23,6 +23,7 @@
 #define SMALL_STRIDE (SECRET_SMALL_MAX + CANARY_SIZE)
 /* A multiple of the cache line, so that slots do not share lines. */
 #define LARGE_STRIDE (SECRET_LARGE_MAX + 64)
+#define BODY_STRIDE (SECRET_BODY_MAX + 64)
 
 struct secret {
         uint8_t *data; /* the slot */
@@ -33,7 +34,7 @@ struct secret {
 
 struct slot_class {
         uint8_t *base;
-        size_t stride;
+        size_t stride, max; /* bytes from slot to slot, bytes of the largest secret */
         size_t area; /* bytes mapped, a multiple of the page size */
         size_t n;
         size_t n_used;
@@ -41,13 +42,15 @@ struct slot_class {
         struct secret *free;
 };
 
+enum { CLASS_SMALL, CLASS_LARGE, CLASS_BODY, CLASS_COUNT };
+
 static struct {
         pthread_mutex_t lock;
         enum secret_backing backing;
         bool forked; /* this is a child of the process that made the arena: its pages are not here */
         uint8_t *base;
         size_t size;
-        struct slot_class small, large;
+        struct slot_class class[CLASS_COUNT];
         uint8_t canary[CANARY_SIZE];
         char error[320];
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -80,18 +83,20 @@ static int random_fill(uint8_t *p, size_t n)
 
 /* ---- making the arena ---- */
 
-static int class_init(struct slot_class *class, size_t n, size_t stride, size_t page)
+static int class_init(struct slot_class *class, size_t n, size_t stride, size_t max, size_t page)
 {
         size_t bytes;
 
-        if (n == 0 || n > UINT32_MAX || __builtin_mul_overflow(n, stride, &bytes) || bytes > SSIZE_MAX / 4)
+        if (n > UINT32_MAX || __builtin_mul_overflow(n, stride, &bytes) || bytes > SSIZE_MAX / 4)
                 return -EINVAL;
-        *class = (struct slot_class){ .stride = stride, .area = (bytes + page - 1) / page * page, .n = n };
+        *class = (struct slot_class){ .stride = stride, .max = max, .area = (bytes + page - 1) / page * page, .n = n };
         return 0;
 }
 
 static int class_secrets_init(struct slot_class *class)
 {
+        if (class->n == 0)
+                return 0;
         class->secrets = huge_calloc(class->n, sizeof(*class->secrets));
         if (!class->secrets)
                 return -ENOMEM;
@@ -136,29 +141,40 @@ static int area_map(uint8_t *base, size_t n, int fd, size_t offset, size_t page)
         return area_populate(base, n, page);
 }
 
+static size_t arena_area(void)
+{
+        size_t area = 0;
+
+        for (size_t i = 0; i < CLASS_COUNT; i++)
+                area += arena.class[i].area;
+        return area;
+}
+
 static int arena_map(int fd, size_t page)
 {
-        size_t small = arena.small.area, large = arena.large.area;
+        size_t offset = 0;
         uint8_t *base;
         int r;
 
-        arena.size = small + large + 3 * page;
+        arena.size = arena_area() + (CLASS_COUNT + 1) * page;
         base = mmap(NULL, arena.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (base == MAP_FAILED)
                 return -errno;
         /* The guards too: a child must find nothing of the arena, so that there is nothing to unmap there. */
         r = madvise(base, arena.size, MADV_DONTFORK) < 0 ? -errno : 0;
-        if (r == 0)
-                r = area_map(base + page, small, fd, 0, page);
-        if (r == 0)
-                r = area_map(base + 2 * page + small, large, fd, small, page);
+        for (size_t i = 0; i < CLASS_COUNT && r == 0; i++) {
+                struct slot_class *class = &arena.class[i];
+
+                class->base = base + offset + (i + 1) * page;
+                if (class->area > 0)
+                        r = area_map(class->base, class->area, fd, offset, page);
+                offset += class->area;
+        }
         if (r < 0) {
                 munmap(base, arena.size);
                 return r;
         }
         arena.base = base;
-        arena.small.base = base + page;
-        arena.large.base = base + 2 * page + small;
         return 0;
 }
 
@@ -169,7 +185,7 @@ static int arena_map_memfd_secret(size_t page)
 
         if (fd < 0)
                 return -errno;
-        if (ftruncate(fd, (off_t)(arena.small.area + arena.large.area)) < 0)
+        if (ftruncate(fd, (off_t)arena_area()) < 0)
                 return -errno;
         return arena_map(fd, page);
 #else
@@ -196,27 +212,30 @@ static void arena_unmap(void)
 {
         if (arena.base && !arena.forked)
                 munmap(arena.base, arena.size);
-        free(arena.small.secrets);
-        free(arena.large.secrets);
-        arena.small = arena.large = (struct slot_class){ 0 };
+        for (size_t i = 0; i < CLASS_COUNT; i++) {
+                free(arena.class[i].secrets);
+                arena.class[i] = (struct slot_class){ 0 };
+        }
         arena.base = NULL;
         arena.size = 0;
         arena.backing = SECRET_BACKING_NONE;
         arena.forked = false;
 }
 
-static int arena_make(size_t n_small, size_t n_large, const char **ret_error)
+static int arena_make(size_t n_small, size_t n_large, size_t n_body, const char **ret_error)
 {
         size_t page = (size_t)sysconf(_SC_PAGESIZE), need;
         int r;
 
-        if (class_init(&arena.small, n_small, SMALL_STRIDE, page) < 0 ||
-            class_init(&arena.large, n_large, LARGE_STRIDE, page) < 0) {
+        if (n_small == 0 || n_large == 0 ||
+            class_init(&arena.class[CLASS_SMALL], n_small, SMALL_STRIDE, SECRET_SMALL_MAX, page) < 0 ||
+            class_init(&arena.class[CLASS_LARGE], n_large, LARGE_STRIDE, SECRET_LARGE_MAX, page) < 0 ||
+            class_init(&arena.class[CLASS_BODY], n_body, BODY_STRIDE, SECRET_BODY_MAX, page) < 0) {
                 *ret_error =
                         "The memory for keys cannot have that size. Configure fewer cached keys, and at least one.";
                 return -EINVAL;
         }
-        need = arena.small.area + arena.large.area;
+        need = arena_area();
         r = arena_map_any(page);
         if (r < 0) {
                 snprintf(arena.error, sizeof(arena.error),
@@ -227,17 +246,15 @@ static int arena_make(size_t n_small, size_t n_large, const char **ret_error)
                 return r;
         }
         r = random_fill(arena.canary, sizeof(arena.canary));
-        if (r == 0)
-                r = class_secrets_init(&arena.small);
-        if (r == 0)
-                r = class_secrets_init(&arena.large);
+        for (size_t i = 0; i < CLASS_COUNT && r == 0; i++)
+                r = class_secrets_init(&arena.class[i]);
         if (r < 0)
                 *ret_error =
                         "Out of memory, or of random numbers, while the memory for keys was set up. Try again later.";
         return r;
 }
 
-int secret_arena_init(size_t n_small, size_t n_large, const char **ret_error)
+int secret_arena_init(size_t n_small, size_t n_large, size_t n_body, const char **ret_error)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
         const char *error = NULL;
@@ -249,7 +266,7 @@ int secret_arena_init(size_t n_small, size_t n_large, const char **ret_error)
                 error = "This process has its memory for keys already.";
                 r = -EALREADY;
         } else {
-                r = arena_make(n_small, n_large, &error);
+                r = arena_make(n_small, n_large, n_body, &error);
                 if (r < 0)
                         arena_unmap();
         }
@@ -263,9 +280,10 @@ void secret_arena_deinit(void)
 {
         pthread_mutex_lock(&arena.lock);
         if (arena.base && !arena.forked) {
-                assert(arena.small.n_used == 0 && arena.large.n_used == 0);
-                explicit_bzero(arena.small.base, arena.small.area);
-                explicit_bzero(arena.large.base, arena.large.area);
+                for (size_t i = 0; i < CLASS_COUNT; i++) {
+                        assert(arena.class[i].n_used == 0);
+                        explicit_bzero(arena.class[i].base, arena.class[i].area);
+                }
         }
         arena_unmap();
         pthread_mutex_unlock(&arena.lock);
@@ -285,13 +303,13 @@ void secret_arena_usage(size_t *ret_small_used, size_t *ret_small, size_t *ret_l
 {
         pthread_mutex_lock(&arena.lock);
         if (ret_small_used)
-                *ret_small_used = arena.small.n_used;
+                *ret_small_used = arena.class[CLASS_SMALL].n_used;
         if (ret_small)
-                *ret_small = arena.small.n;
+                *ret_small = arena.class[CLASS_SMALL].n;
         if (ret_large_used)
-                *ret_large_used = arena.large.n_used;
+                *ret_large_used = arena.class[CLASS_LARGE].n_used;
         if (ret_large)
-                *ret_large = arena.large.n;
+                *ret_large = arena.class[CLASS_LARGE].n;
         pthread_mutex_unlock(&arena.lock);
 }
 
@@ -303,17 +321,21 @@ static bool class_contains(const struct slot_class *class, const void *address)
 
 bool secret_arena_contains(const void *address)
 {
-        return class_contains(&arena.small, address) || class_contains(&arena.large, address);
+        bool contains = false;
+
+        for (size_t i = 0; i < CLASS_COUNT && !contains; i++)
+                contains = class_contains(&arena.class[i], address);
+        return contains;
 }
 
 /* ---- one secret ---- */
 
 int secret_new(struct secret **ret_secret, size_t n)
 {
-        struct slot_class *class = n <= SECRET_SMALL_MAX ? &arena.small : &arena.large;
+        struct slot_class *class = &arena.class[n <= SECRET_SMALL_MAX ? CLASS_SMALL : n <= SECRET_LARGE_MAX ? CLASS_LARGE : CLASS_BODY];
         struct secret *s;
 
-        if (n == 0 || n > SECRET_LARGE_MAX)
+        if (n == 0 || n > SECRET_BODY_MAX)
                 return -EINVAL;
         pthread_mutex_lock(&arena.lock);
         s = arena.forked ? NULL : class->free;
@@ -373,10 +395,12 @@ static void canary_check(const struct secret *s)
 
 static struct slot_class *secret_class(const struct secret *s)
 {
-        return (uintptr_t)s >= (uintptr_t)arena.small.secrets &&
-                               (uintptr_t)s < (uintptr_t)(arena.small.secrets + arena.small.n)
-                       ? &arena.small
-                       : &arena.large;
+        size_t i = 0;
+
+        while (i < CLASS_COUNT - 1 && ((uintptr_t)s < (uintptr_t)arena.class[i].secrets ||
+                                       (uintptr_t)s >= (uintptr_t)(arena.class[i].secrets + arena.class[i].n)))
+                i++;
+        return &arena.class[i];
 }
 
 static void secret_release(struct secret *s)
@@ -416,7 +440,7 @@ size_t secret_size(const struct secret *s)
 
 void secret_resize(struct secret *s, size_t n)
 {
-        assert(n >= 1 && n <= (secret_class(s) == &arena.small ? SECRET_SMALL_MAX : SECRET_LARGE_MAX));
+        assert(n >= 1 && n <= secret_class(s)->max);
         canary_check(s);
         explicit_bzero(s->data + s->size, CANARY_SIZE);
         if (n < s->size)

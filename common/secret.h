@@ -22,6 +22,8 @@
 #define SECRET_SMALL_MAX 48
 /** Largest secret that fits a large slot, in bytes: frames that may carry a key live here. */
 #define SECRET_LARGE_MAX 8192
+/** Largest secret at all, in bytes, for which there may be body slots: answers of a KMS lie here. */
+#define SECRET_BODY_MAX 32768
 
 struct secret;
 
@@ -36,15 +38,16 @@ enum secret_backing {
  * secret_arena_init() - create this process's arena
  * @n_small:   number of small slots
  * @n_large:   number of large slots
+ * @n_body:    number of body slots, 0 for none
  * @ret_error: on failure a sentence that names the limit to raise and to what; static storage, never NULL then.
  *             May be NULL.
  *
  * Locks and populates every page before it returns, so that a later use cannot fail.
  *
- * Return: 0; -EALREADY when the arena exists; -EINVAL for a size of 0 or one that overflows; else the -errno of the
+ * Return: 0; -EALREADY when the arena exists; -EINVAL for no small or large slot, or a size that overflows; else the -errno of the
  *         call that failed (-EPERM, -ENOMEM, -EAGAIN when it could not be locked).
  */
-int secret_arena_init(size_t n_small, size_t n_large, const char **ret_error);
+int secret_arena_init(size_t n_small, size_t n_large, size_t n_body, const char **ret_error);
 
 /** secret_arena_deinit() - wipe and unmap the arena; every secret must have been released. */
 void secret_arena_deinit(void);
@@ -60,7 +63,7 @@ bool secret_arena_contains(const void *address);
 /**
  * secret_new() - a zero-filled secret of @n bytes, reference count 1
  *
- * Return: 0; -EINVAL when n is 0 or over SECRET_LARGE_MAX; -ENOBUFS when no slot of that class is free.
+ * Return: 0; -EINVAL when n is 0 or over SECRET_BODY_MAX; -ENOBUFS when no slot of that class is free.
  */
 int secret_new(struct secret **ret_secret, size_t n);
 /** secret_new_random() - secret_new() filled by getrandom(2). Return: as secret_new(), or its -errno. */

@@ -10,7 +10,7 @@
 
 enum { RULES_MAX = 64, SCOPE_KEKS_MAX = 8, USER_PAIRS_MAX = 8 };
 
-static int refuse(const char **ret_why, const char *why)
+int config_refuse(const char **ret_why, const char *why)
 {
         *ret_why = why;
         return -EINVAL;
@@ -29,7 +29,7 @@ static int parse_u64(uint64_t *ret_n, const char *text, const char **ret_end)
         return errno ? -EINVAL : 0;
 }
 
-static int parse_range(unsigned *at, const char *value, uint64_t low, uint64_t high)
+int config_parse_range(unsigned *at, const char *value, uint64_t low, uint64_t high)
 {
         const char *end;
         uint64_t n;
@@ -48,7 +48,7 @@ bool config_name_is_valid(const char *name)
                strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
 }
 
-static int set_string(char **at, const char *value)
+int config_set_string(char **at, const char *value)
 {
         char *copy = strdup(value);
 
@@ -62,15 +62,15 @@ static int set_string(char **at, const char *value)
 int config_parse_path(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (*value != '/')
-                return refuse(ret_why, "give an absolute path");
-        return set_string(at, value);
+                return config_refuse(ret_why, "give an absolute path");
+        return config_set_string(at, value);
 }
 
 int config_parse_name(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (!config_name_is_valid(value))
-                return refuse(ret_why, "give a name of letters, digits, '.', '_' and '-', at most 64");
-        return set_string(at, value);
+                return config_refuse(ret_why, "give a name of letters, digits, '.', '_' and '-', at most 64");
+        return config_set_string(at, value);
 }
 
 int config_parse_mode(struct config *config, void *at, const char *value, const char **ret_why)
@@ -78,22 +78,22 @@ int config_parse_mode(struct config *config, void *at, const char *value, const 
         size_t n = strlen(value);
 
         if (n < 3 || n > 4 || strspn(value, "01234567") != n || (n == 4 && *value != '0'))
-                return refuse(ret_why, "give permissions in octal, such as 0660");
+                return config_refuse(ret_why, "give permissions in octal, such as 0660");
         *(unsigned *)at = (unsigned)strtoul(value, NULL, 8);
         return 0;
 }
 
 int config_parse_capacity(struct config *config, void *at, const char *value, const char **ret_why)
 {
-        if (parse_range(at, value, 1, 1000000) < 0)
-                return refuse(ret_why, "give a number from 1 to 1000000");
+        if (config_parse_range(at, value, 1, 1000000) < 0)
+                return config_refuse(ret_why, "give a number from 1 to 1000000");
         return 0;
 }
 
 int config_parse_days(struct config *config, void *at, const char *value, const char **ret_why)
 {
-        if (parse_range(at, value, 1, 36500) < 0)
-                return refuse(ret_why, "give a number of days from 1 to 36500");
+        if (config_parse_range(at, value, 1, 36500) < 0)
+                return config_refuse(ret_why, "give a number of days from 1 to 36500");
         return 0;
 }
 
@@ -112,13 +112,13 @@ int config_parse_duration(struct config *config, void *at, const char *value, co
         uint64_t n;
 
         if (parse_u64(&n, value, &unit) < 0)
-                return refuse(ret_why, "give a duration, such as 500ms, 90s, 15min, 24h or 7d");
+                return config_refuse(ret_why, "give a duration, such as 500ms, 90s, 15min, 24h or 7d");
         unit += strspn(unit, " ");
         for (size_t i = 0; i < ELEMENTSOF(units); i++) {
                 if (strcmp(unit, units[i].unit) != 0)
                         continue;
                 if (n > UINT64_C(36500) * 86400 * USEC_PER_SEC / units[i].usec)
-                        return refuse(ret_why, "give a duration of at most 36500d");
+                        return config_refuse(ret_why, "give a duration of at most 36500d");
                 *(uint64_t *)at = n * units[i].usec;
                 return 0;
         }
@@ -126,7 +126,7 @@ int config_parse_duration(struct config *config, void *at, const char *value, co
                 *(uint64_t *)at = 0;
                 return 0;
         }
-        return refuse(ret_why, "give a duration with its unit: us, ms, s, min, h or d");
+        return config_refuse(ret_why, "give a duration with its unit: us, ms, s, min, h or d");
 }
 
 int config_parse_idle(struct config *config, void *at, const char *value, const char **ret_why)
@@ -144,7 +144,7 @@ int config_parse_boolean(struct config *config, void *at, const char *value, con
         bool no = strcmp(value, "no") == 0 || strcmp(value, "false") == 0 || strcmp(value, "off") == 0;
 
         if (!yes && !no)
-                return refuse(ret_why, "give yes or no");
+                return config_refuse(ret_why, "give yes or no");
         *(bool *)at = yes;
         return 0;
 }
@@ -152,13 +152,13 @@ int config_parse_boolean(struct config *config, void *at, const char *value, con
 int config_parse_log_level(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (log_level_parse(at, value) < 0)
-                return refuse(ret_why, "give error, warning, notice, info or debug");
+                return config_refuse(ret_why, "give error, warning, notice, info or debug");
         return 0;
 }
 
 int config_parse_dek_spec(struct config *config, void *at, const char *value, const char **ret_why)
 {
-        return strcmp(value, "AES_256") == 0 ? 0 : refuse(ret_why, "AES_256 is the only one");
+        return strcmp(value, "AES_256") == 0 ? 0 : config_refuse(ret_why, "AES_256 is the only one");
 }
 
 /* The next word of a list separated by spaces; @text moves past it. Heap, or NULL at the end or out of memory. */
@@ -202,22 +202,22 @@ static int rule_parse(struct policy_rule *rule, const char *word, const char **r
         name = name ? name + 1 : "";
         rule->kind = *word == 'g' ? POLICY_RULE_GROUP : POLICY_RULE_USER;
         if (n == 3 && (strncmp(word, "uid", n) == 0 || strncmp(word, "gid", n) == 0))
-                return rule_resolve_number(rule, name) < 0 ? refuse(ret_why, "uid: and gid: take a number") : 0;
+                return rule_resolve_number(rule, name) < 0 ? config_refuse(ret_why, "uid: and gid: take a number") : 0;
         if (n == 4 && strncmp(word, "user", n) == 0) {
                 user = getpwnam(name);
                 if (!user)
-                        return refuse(ret_why, "no such user on this machine");
+                        return config_refuse(ret_why, "no such user on this machine");
                 rule->id = user->pw_uid;
                 return 0;
         }
         if (n == 5 && strncmp(word, "group", n) == 0) {
                 group = getgrnam(name);
                 if (!group)
-                        return refuse(ret_why, "no such group on this machine");
+                        return config_refuse(ret_why, "no such group on this machine");
                 rule->id = group->gr_gid;
                 return 0;
         }
-        return refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME and gid:NUMBER, separated by spaces");
+        return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME and gid:NUMBER, separated by spaces");
 }
 
 int config_parse_rules(struct config *config, void *at, const char *value, const char **ret_why)
@@ -233,7 +233,7 @@ int config_parse_rules(struct config *config, void *at, const char *value, const
         while (r == 0 && (word = next_word(&value))) {
                 if (rules->n == RULES_MAX) {
                         free(word);
-                        return refuse(ret_why, "at most 64 rules fit; use a group");
+                        return config_refuse(ret_why, "at most 64 rules fit; use a group");
                 }
                 r = rule_parse(&rules->rule[rules->n], word, ret_why);
                 rules->rule[rules->n++].text = word;
@@ -259,14 +259,14 @@ int config_parse_keks(struct config *config, void *at, const char *value, const 
                 if (n == 0)
                         break;
                 if (scope->n_keks == SCOPE_KEKS_MAX)
-                        return refuse(ret_why, "at most 8 KEKs fit");
+                        return config_refuse(ret_why, "at most 8 KEKs fit");
                 scope->keks[scope->n_keks] = config_kek_find(config, (struct bytes){ (const uint8_t *)rest, n });
                 if (!scope->keks[scope->n_keks])
-                        return refuse(ret_why, "no [kek NAME] section of that name; define it, or correct the name");
+                        return config_refuse(ret_why, "no [kek NAME] section of that name; define it, or correct the name");
                 scope->n_keks++;
                 rest += n;
         }
-        return scope->n_keks > 0 ? 0 : refuse(ret_why, "name at least one [kek NAME]");
+        return scope->n_keks > 0 ? 0 : config_refuse(ret_why, "name at least one [kek NAME]");
 }
 
 static int context_add(struct config_scope *scope, char *word, const char **ret_why)
@@ -276,14 +276,14 @@ static int context_add(struct config_scope *scope, char *word, const char **ret_
         struct bytes key, value;
 
         if (!equals || equals == word)
-                return refuse(ret_why, "give pairs KEY=VALUE, separated by spaces");
+                return config_refuse(ret_why, "give pairs KEY=VALUE, separated by spaces");
         key = (struct bytes){ (const uint8_t *)word, (size_t)(equals - word) };
         value = bytes_from_string(equals + 1);
         if (strncmp(word, "lkm:", 4) == 0 || strncmp(word, "aws:", 4) == 0)
-                return refuse(ret_why, "keys that begin with lkm: or aws: are reserved");
+                return config_refuse(ret_why, "keys that begin with lkm: or aws: are reserved");
         if (pairs->n == USER_PAIRS_MAX || key.n > PAIR_KEY_MAX || value.n > PAIR_VALUE_MAX || !bytes_is_text(key) ||
             !bytes_is_text(value))
-                return refuse(ret_why, "at most 8 pairs, keys of 128 bytes and values of 384, in UTF-8");
+                return config_refuse(ret_why, "at most 8 pairs, keys of 128 bytes and values of 384, in UTF-8");
         pairs->pair[pairs->n].key = key;
         pairs->pair[pairs->n++].value = value;
         return 0;
@@ -293,7 +293,7 @@ int config_parse_context(struct config *config, void *at, const char *value, con
 {
         struct config_scope *scope = at;
         char *word;
-        int r = set_string(&scope->context_text, value);
+        int r = config_set_string(&scope->context_text, value);
 
         scope->encryption_context.n = 0;
         /* The pairs borrow from context_text: words are cut out of it in place. */
@@ -307,6 +307,6 @@ int config_parse_context(struct config *config, void *at, const char *value, con
                 r = context_add(scope, word, ret_why);
         }
         if (r == 0 && pairs_sort(&scope->encryption_context) < 0)
-                return refuse(ret_why, "a key is given twice");
+                return config_refuse(ret_why, "a key is given twice");
         return r;
 }

@@ -18,6 +18,8 @@ enum section { SECTION_LKMD, SECTION_KMS, SECTION_KEK, SECTION_SCOPE, SECTION_CO
 static const char *const section_names[] = {
         [SECTION_LKMD] = "lkmd", [SECTION_KMS] = "kms", [SECTION_KEK] = "kek NAME", [SECTION_SCOPE] = "scope NAME" };
 
+enum { LOCAL = 1 << KMS_TYPE_LOCAL, AWS = 1 << KMS_TYPE_AWS, VAULT = 1 << KMS_TYPE_VAULT, SOCKET = 1 << KMS_TYPE_SOCKET };
+
 static const struct option {
         enum section section;
         const char *key;
@@ -25,6 +27,7 @@ static const struct option {
         size_t offset;
         const char *standard; /* default value, as one would write it; NULL = none */
         bool required;
+        unsigned types; /* of [kek NAME]: the kms_types that have it */
 } options[] = {
         { SECTION_LKMD, "socket", config_parse_path, offsetof(struct config, socket), "/run/lkm/lkm.sock", false },
         { SECTION_LKMD, "socket_mode", config_parse_mode, offsetof(struct config, socket_mode), "0666", false },
@@ -36,9 +39,37 @@ static const struct option {
         { SECTION_LKMD, "log_level", config_parse_log_level, offsetof(struct config, log_level), "info", false },
         { SECTION_LKMD, "admin", config_parse_rules, offsetof(struct config, admin), "uid:0", false },
         { SECTION_KMS, "idle_exit", config_parse_idle, offsetof(struct config, idle_exit_usec), "60s", false },
-        { SECTION_KEK, "kms_type", config_parse_name, offsetof(struct config_kek, kms_type), NULL, true },
-        { SECTION_KEK, "kek_file", config_parse_path, offsetof(struct config_kek, kek_file), NULL, false },
-        { SECTION_KEK, "kek_credential", config_parse_name, offsetof(struct config_kek, kek_credential), NULL, false },
+        { SECTION_KEK, "kms_type", config_parse_kms_type, offsetof(struct config_kek, kms_type), NULL, true },
+        { SECTION_KEK, "kek_id", config_parse_text, offsetof(struct config_kek, kek_id), NULL, false, AWS | VAULT },
+        { SECTION_KEK, "kek_file", config_parse_path, offsetof(struct config_kek, kek_file), NULL, false, LOCAL },
+        { SECTION_KEK, "kek_credential", config_parse_name, offsetof(struct config_kek, kek_credential), NULL, false, LOCAL },
+        { SECTION_KEK, "region", config_parse_name, offsetof(struct config_kek, region), NULL, false, AWS },
+        { SECTION_KEK, "endpoint", config_parse_url, offsetof(struct config_kek, endpoint), NULL, false, AWS },
+        { SECTION_KEK, "sts_endpoint", config_parse_url, offsetof(struct config_kek, sts_endpoint), NULL, false, AWS },
+        { SECTION_KEK, "fips", config_parse_boolean, offsetof(struct config_kek, fips), "no", false, AWS },
+        { SECTION_KEK, "dual_stack", config_parse_boolean, offsetof(struct config_kek, dual_stack), "no", false, AWS },
+        { SECTION_KEK, "grant_tokens", config_parse_words, offsetof(struct config_kek, grant_tokens), NULL, false, AWS },
+        { SECTION_KEK, "profile", config_parse_text, offsetof(struct config_kek, profile), NULL, false, AWS },
+        { SECTION_KEK, "aws_config_file", config_parse_file, offsetof(struct config_kek, aws_config_file), NULL, false, AWS },
+        { SECTION_KEK, "aws_credentials_file", config_parse_file, offsetof(struct config_kek, aws_credentials_file), NULL, false, AWS },
+        { SECTION_KEK, "aws_environment", config_parse_boolean, offsetof(struct config_kek, aws_environment), "no", false, AWS },
+        { SECTION_KEK, "address", config_parse_url, offsetof(struct config_kek, address), NULL, false, VAULT },
+        { SECTION_KEK, "namespace", config_parse_mount, offsetof(struct config_kek, namespace), NULL, false, VAULT },
+        { SECTION_KEK, "mount", config_parse_mount, offsetof(struct config_kek, mount), "transit", false, VAULT },
+        { SECTION_KEK, "auth", config_parse_vault_auth, offsetof(struct config_kek, auth), "token", false, VAULT },
+        { SECTION_KEK, "auth_mount", config_parse_mount, offsetof(struct config_kek, auth_mount), NULL, false, VAULT },
+        { SECTION_KEK, "role", config_parse_text, offsetof(struct config_kek, role), NULL, false, VAULT },
+        { SECTION_KEK, "role_id", config_parse_text, offsetof(struct config_kek, role_id), NULL, false, VAULT },
+        { SECTION_KEK, "secret_id_file", config_parse_file, offsetof(struct config_kek, secret_id_file), NULL, false, VAULT },
+        { SECTION_KEK, "secret_id_wrapped", config_parse_boolean, offsetof(struct config_kek, secret_id_wrapped), "no", false, VAULT },
+        { SECTION_KEK, "token_file", config_parse_file, offsetof(struct config_kek, token_file), NULL, false, VAULT },
+        { SECTION_KEK, "jwt_file", config_parse_file, offsetof(struct config_kek, jwt_file), NULL, false, VAULT },
+        { SECTION_KEK, "redirect_hosts", config_parse_words, offsetof(struct config_kek, redirect_hosts), NULL, false, VAULT },
+        { SECTION_KEK, "ca_file", config_parse_file, offsetof(struct config_kek, ca_file), NULL, false, AWS | VAULT },
+        { SECTION_KEK, "client_certificate", config_parse_file, offsetof(struct config_kek, client_certificate), NULL, false, VAULT },
+        { SECTION_KEK, "client_key", config_parse_file, offsetof(struct config_kek, client_key), NULL, false, VAULT },
+        { SECTION_KEK, "proxy", config_parse_proxy, offsetof(struct config_kek, proxy), NULL, false, AWS | VAULT },
+        { SECTION_KEK, "provider_socket", config_parse_path, offsetof(struct config_kek, provider_socket), NULL, false, SOCKET },
         { SECTION_SCOPE, "keks", config_parse_keks, 0, NULL, true },
         { SECTION_SCOPE, "encryption_context", config_parse_context, 0, "", false },
         { SECTION_SCOPE, "dek_spec", config_parse_dek_spec, 0, "AES_256", false },
@@ -322,6 +353,13 @@ static int apply_section(struct config *c, struct reading *r, enum section secti
 
                 if (options[i].section != section)
                         continue;
+                if (options[i].types && !(options[i].types & 1u << ((struct config_kek *)at)->kms_type)) {
+                        if (!s)
+                                continue;
+                        snprintf(r->error->text, sizeof(r->error->text), "%s: %s in [%s] is not for kms_type = %s; remove the line",
+                                 s->where, options[i].key, title, kms_type_text(((struct config_kek *)at)->kms_type));
+                        return -EINVAL;
+                }
                 if (s)
                         error = apply(c, r, at, &options[i], s->value, s->where, title);
                 else if (options[i].standard)
@@ -354,6 +392,7 @@ static size_t section_list(const struct reading *r, enum section section, const 
 static int apply_keks(struct config *c, struct reading *r, const char **names)
 {
         size_t n = section_list(r, SECTION_KEK, names);
+        const char *why;
         int error = 0;
 
         c->keks = calloc(n + 1, sizeof(*c->keks));
@@ -364,15 +403,10 @@ static int apply_keks(struct config *c, struct reading *r, const char **names)
 
                 kek->name = strdup(names[i]);
                 error = kek->name ? apply_section(c, r, SECTION_KEK, names[i], kek) : -ENOMEM;
-                if (error == 0 && strcmp(kek->kms_type, "local") != 0) {
-                        snprintf(r->error->text, sizeof(r->error->text),
-                                 "%s: [kek %s] has kms_type = %s, which this lkm does not know; give local", r->path, kek->name,
-                                 kek->kms_type);
-                        error = -EINVAL;
-                } else if (error == 0 && !kek->kek_file == !kek->kek_credential) {
-                        snprintf(r->error->text, sizeof(r->error->text), "%s: [kek %s] needs either kek_file or kek_credential",
-                                 r->path, kek->name);
-                        error = -EINVAL;
+                if (error == 0) {
+                        error = config_kek_check(kek, &why);
+                        if (error < 0)
+                                snprintf(r->error->text, sizeof(r->error->text), "%s: [kek %s] %s", r->path, kek->name, why);
                 }
         }
         return error;
@@ -452,6 +486,21 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         return r;
 }
 
+static void kek_deinit(struct config_kek *kek)
+{
+        char *const owned[] = {
+                kek->name,           kek->kek_id,    kek->kek_file,  kek->kek_credential, kek->region,
+                kek->endpoint,       kek->sts_endpoint, kek->grant_tokens, kek->profile, kek->aws_config_file,
+                kek->aws_credentials_file, kek->address, kek->namespace, kek->mount,     kek->auth_mount,
+                kek->role,           kek->role_id,   kek->secret_id_file, kek->token_file, kek->jwt_file,
+                kek->redirect_hosts, kek->ca_file,   kek->client_certificate, kek->client_key, kek->proxy,
+                kek->provider_socket,
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(owned); i++)
+                free(owned[i]);
+}
+
 struct config *config_ref(struct config *c)
 {
         c->n_refs++;
@@ -462,12 +511,8 @@ struct config *config_unref(struct config *c)
 {
         if (!c || --c->n_refs > 0)
                 return NULL;
-        for (size_t i = 0; i < c->n_keks; i++) {
-                free(c->keks[i].name);
-                free(c->keks[i].kms_type);
-                free(c->keks[i].kek_file);
-                free(c->keks[i].kek_credential);
-        }
+        for (size_t i = 0; i < c->n_keks; i++)
+                kek_deinit(&c->keks[i]);
         for (size_t i = 0; i < c->n_scopes; i++) {
                 free(c->scopes[i].name);
                 free(c->scopes[i].keks);

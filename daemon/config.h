@@ -27,12 +27,49 @@ struct policy_rules {
         struct policy_rule *rule;
 };
 
-/** [kek NAME] */
+/** What a [kek NAME] section is about. */
+enum kms_type { KMS_TYPE_LOCAL, KMS_TYPE_AWS, KMS_TYPE_VAULT, KMS_TYPE_SOCKET, KMS_TYPE_COUNT };
+/** kms_type_text() - as in kms_type = */
+const char *kms_type_text(enum kms_type type);
+
+/** How lkm-kms logs in to Vault. */
+enum vault_auth { VAULT_AUTH_TOKEN, VAULT_AUTH_APPROLE, VAULT_AUTH_KUBERNETES, VAULT_AUTH_JWT, VAULT_AUTH_CERT };
+
+/** [kek NAME]. Only what its kms_type has is ever set; strings are NULL when not given. A file is an absolute path:
+ *  credential:NAME in the configuration has become the path under $CREDENTIALS_DIRECTORY, or stays as it is where there is none. */
 struct config_kek {
         char *name;
-        char *kms_type;       /* "local"; lkm-kms's provider table knows the rest */
-        char *kek_file;       /* or NULL */
-        char *kek_credential; /* name under $CREDENTIALS_DIRECTORY, or NULL */
+        enum kms_type kms_type;
+        char *kek_id; /* aws: key id, key ARN, alias/NAME or alias ARN; vault: name of the transit key */
+        /* local */
+        char *kek_file;
+        char *kek_credential; /* name under $CREDENTIALS_DIRECTORY */
+        /* aws */
+        char *region;
+        char *endpoint; /* URL of KMS, in place of the region's own */
+        char *sts_endpoint;
+        bool fips, dual_stack;
+        char *grant_tokens; /* separated by spaces */
+        char *profile;
+        char *aws_config_file, *aws_credentials_file;
+        bool aws_environment; /* read AWS_* variables */
+        /* vault */
+        char *address; /* URL */
+        char *namespace;
+        char *mount;
+        enum vault_auth auth;
+        char *auth_mount; /* NULL: named as the method */
+        char *role, *role_id;
+        char *secret_id_file;
+        bool secret_id_wrapped; /* the file holds a wrapping token */
+        char *token_file, *jwt_file;
+        char *redirect_hosts; /* host[:port] separated by spaces: standbys may send lkm-kms there */
+        /* aws and vault */
+        char *ca_file;
+        char *client_certificate, *client_key;
+        char *proxy; /* URL */
+        /* socket */
+        char *provider_socket;
 };
 
 /** [scope NAME] */

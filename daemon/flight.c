@@ -114,6 +114,7 @@ static struct bytes kek_name(const struct flight *f)
 static void flight_fill(struct kms_call *call, union message *ret_message)
 {
         struct flight *f = call->userdata;
+        uint32_t timeout_msec = kms_call_left_msec(call);
         const struct record_wrap *wrap;
 
         switch (f->step) {
@@ -125,15 +126,17 @@ static void flight_fill(struct kms_call *call, union message *ret_message)
                         .kek_id = bytes_from_string(wrap->kek_id),
                         .wrapped = { wrap->wrapped, wrap->n_wrapped },
                         .context = f->context,
+                        .timeout_msec = timeout_msec,
                 };
                 return;
         case FLIGHT_STEP_GENERATE:
                 ret_message->kms_generate = (struct message_kms_generate){
-                        .number_ = MESSAGE_KMS_GENERATE, .kek = kek_name(f), .context = f->context };
+                        .number_ = MESSAGE_KMS_GENERATE, .kek = kek_name(f), .context = f->context, .timeout_msec = timeout_msec };
                 return;
         case FLIGHT_STEP_WRAP:
                 ret_message->kms_wrap = (struct message_kms_wrap){
-                        .number_ = MESSAGE_KMS_WRAP, .key = f->key, .kek = kek_name(f), .context = f->context };
+                        .number_ = MESSAGE_KMS_WRAP, .key = f->key, .kek = kek_name(f), .context = f->context,
+                        .timeout_msec = timeout_msec };
                 return;
         }
 }

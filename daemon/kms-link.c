@@ -302,12 +302,20 @@ int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_us
                 return -ENOMEM;
         }
         call->owner = l;
+        call->deadline_usec = clock_boottime_usec() + timeout_usec;
         call->attempts = 0;
         call->sent = false;
         list_init(&call->link);
         list_append(&l->calls, &call->link);
         link_wake(l);
         return 0;
+}
+
+uint32_t kms_call_left_msec(const struct kms_call *call)
+{
+        uint64_t now = clock_boottime_usec(), left = call->deadline_usec > now ? call->deadline_usec - now : 0;
+
+        return left < USEC_PER_MSEC ? 1 : left / USEC_PER_MSEC > UINT32_MAX ? UINT32_MAX : (uint32_t)(left / USEC_PER_MSEC);
 }
 
 bool kms_link_is_connected(const struct kms_link *l)

@@ -26,6 +26,7 @@ struct kms_call {
         void *userdata;
         struct list link;
         struct event *timer;
+        uint64_t deadline_usec; /* CLOCK_BOOTTIME */
         struct kms_link *owner;
         uint32_t request_id;
         unsigned attempts;
@@ -40,6 +41,8 @@ struct kms_link_counters {
 int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char *path);
 struct kms_link *kms_link_free(struct kms_link *l);
 
+/** kms_call_left_msec() - until the call's deadline, at least 1: for a request's timeout_msec. */
+uint32_t kms_call_left_msec(const struct kms_call *call);
 /** kms_link_call() - begin @call; it ends within @timeout_usec, never inside this function. Return: 0 or -ENOMEM. */
 int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_usec);
 

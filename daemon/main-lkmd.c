@@ -336,7 +336,7 @@ static void raise_descriptor_limit(void)
 static int start(struct lkmd *d)
 {
         const char *why;
-        int r = secret_arena_init(d->config->cache_keys + ARENA_SPARE_KEYS, ARENA_FRAMES, &why);
+        int r = secret_arena_init(d->config->cache_keys + ARENA_SPARE_KEYS, ARENA_FRAMES, 0, &why);
 
         if (r < 0) {
                 log_error("%s", why);

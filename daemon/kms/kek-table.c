@@ -7,32 +7,52 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-/* Load @entry's KEK. What changed is logged; an unusable KEK that stays so is not logged again. */
+/* Log what changed: an unusable KEK that stays so for the same reason is not logged again. */
+static void entry_changed(struct kek_entry *entry, const struct sentence *before)
+{
+        bool was_usable = *before->text == '\0', is_usable = *entry->why.text == '\0';
+
+        if (is_usable && !was_usable)
+                log_notice("KEK %s can be used again", entry->config->name);
+        else if (!is_usable && strcmp(before->text, entry->why.text) != 0)
+                log_error("KEK %s cannot be used: %s", entry->config->name, entry->why.text);
+        if (is_usable != was_usable || entry->since_wall_usec == 0)
+                entry->since_wall_usec = clock_wall_usec();
+}
+
 static bool entry_load(struct kek_table *t, struct kek_entry *entry)
 {
         struct sentence before = entry->why;
-        int r;
+        int r = entry->provider->kek_new(&entry->kek, entry->config, t->environment, &entry->why);
 
-        if (entry->provider) {
-                r = entry->provider->kek_new(&entry->kek, entry->config, t->base, &entry->why);
-        } else {
-                sentence_set(&entry->why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm",
-                             entry->config->kms_type);
-                r = -EINVAL;
-        }
-        if (r == 0) {
-                if (*before.text)
-                        log_notice("KEK %s can be used again", entry->config->name);
+        if (r == 0)
                 *entry->why.text = '\0';
-        } else if (strcmp(before.text, entry->why.text) != 0) {
-                log_error("KEK %s cannot be used: %s", entry->config->name, entry->why.text);
-        }
-        if (r == 0 || *before.text == '\0')
-                entry->since_wall_usec = clock_wall_usec();
+        entry_changed(entry, &before);
         return r == 0;
 }
 
-int kek_table_new(struct kek_table **ret_table, struct config *config, struct event_base *base)
+void kek_entry_note(struct kek_entry *entry, enum proto_error error, const char *sentence)
+{
+        struct sentence before = entry->why;
+
+        switch (error) {
+        case PROTO_ERROR_KMS_CORRUPT:
+        case PROTO_ERROR_KMS_NOT_MINE:
+        case PROTO_ERROR_PROTOCOL:
+        case PROTO_ERROR_INTERNAL:
+                return;
+        case PROTO_ERROR_NONE:
+                *entry->why.text = '\0';
+                break;
+        default:
+                sentence_set(&entry->why, "%s", sentence ? sentence : proto_error_sentence(error));
+                entry->last_error = entry->why;
+                entry->last_error_wall_usec = clock_wall_usec();
+        }
+        entry_changed(entry, &before);
+}
+
+int kek_table_new(struct kek_table **ret_table, struct config *config, const struct kms_environment *environment)
 {
         struct kek_table *t = calloc(1, sizeof(*t) + config->n_keks * sizeof(t->entries[0]));
 
@@ -40,7 +60,7 @@ int kek_table_new(struct kek_table **ret_table, struct config *config, struct ev
                 return -ENOMEM;
         t->n_refs = 1;
         t->config = config_ref(config);
-        t->base = base;
+        t->environment = environment;
         t->n = config->n_keks;
         for (size_t i = 0; i < t->n; i++) {
                 t->entries[i].config = &config->keks[i];
@@ -85,15 +105,20 @@ bool kek_table_retry(struct kek_table *t, struct kek_entry *entry)
 static json_t *entry_json(const struct kek_entry *entry)
 {
         struct provider_description description = { .kek_id = "" };
-        char since[CLOCK_TEXT_LENGTH + 1];
+        char since[CLOCK_TEXT_LENGTH + 1], last[CLOCK_TEXT_LENGTH + 1] = "";
+        const char *why = entry->why.text;
 
         if (entry->kek)
                 entry->provider->describe(entry->kek, &description);
+        if (!*why && description.why)
+                why = description.why;
         clock_format(since, entry->since_wall_usec);
-        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s}", "name", entry->config->name, "type",
-                         entry->config->kms_type, "kek_id", description.kek_id, "version",
-                         (json_int_t)description.version, "usable", entry->kek != NULL, "since", since, "error",
-                         entry->why.text);
+        if (entry->last_error_wall_usec)
+                clock_format(last, entry->last_error_wall_usec);
+        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", entry->config->name, "type",
+                         kms_type_text(entry->config->kms_type), "kek_id", description.kek_id, "version",
+                         (json_int_t)description.version, "usable", entry->kek && !*why, "since", since, "error", why,
+                         "last_error", entry->last_error.text, "last_error_at", last);
 }
 
 char *kek_table_json(const struct kek_table *t, const struct kek_entry *only)

@@ -10,6 +10,7 @@
 
 #include "common/harden.h"
 #include "common/log.h"
+#include "daemon/kms/http.h"
 #include "daemon/kms/local-kek.h"
 #include "daemon/kms/server.h"
 #include "daemon/listen.h"
@@ -17,6 +18,7 @@
 enum {
         ARENA_SMALL = 1024, /* KEK versions, twice during a reload, and the DEKs of calls under way */
         ARENA_LARGE = 64, /* frames being read and written */
+        ARENA_BODY = 24, /* bodies of HTTP requests and answers under way */
 };
 
 struct arguments {
@@ -48,7 +50,7 @@ static int set_allocators(void)
                 return -EBUSY;
         json_set_alloc_funcs(secret_malloc, secret_free);
         event_set_mem_functions(secret_malloc, secret_realloc, secret_free);
-        return 0;
+        return http_global_init();
 }
 
 /* ---- the commands that are not the daemon ---- */
@@ -81,6 +83,7 @@ static int add_kek_version(const char *path)
 
 static int check_config(const struct config *config, const char *path)
 {
+        static const struct kms_environment nothing;
         bool good = true;
 
         for (size_t i = 0; i < config->n_keks; i++) {
@@ -88,10 +91,7 @@ static int check_config(const struct config *config, const char *path)
                 struct sentence why;
                 struct kek *kek;
 
-                if (!provider)
-                        sentence_set(&why, "kms_type = %s is not known to this lkm-kms. Use \"local\", or update lkm",
-                                     config->keks[i].kms_type);
-                if (provider && provider->kek_new(&kek, &config->keks[i], NULL, &why) == 0) {
+                if (provider->kek_new(&kek, &config->keks[i], &nothing, &why) == 0) {
                         provider->kek_free(kek);
                         continue;
                 }
@@ -141,12 +141,12 @@ static int serve(struct event_base *base, struct server *server)
 
 static int run(struct config *config, const char *config_path)
 {
-        struct event_base *base = event_base_new();
+        struct kms_environment environment = { .base = event_base_new() };
         struct server *server = NULL;
         bool bound = false;
         int fd = -1, r;
 
-        if (!base) {
+        if (!environment.base || http_new(&environment.http, environment.base) < 0) {
                 log_error("cannot make an event loop: %s", strerror(errno));
                 return EXIT_FAILURE;
         }
@@ -155,16 +155,19 @@ static int run(struct config *config, const char *config_path)
                 log_error("cannot listen on %s: %s", config->kms_socket,
                           r == -EADDRINUSE ? "another lkm-kms serves it; stop that first" : strerror(-r));
         } else {
-                r = server_new(&server, base, config, config_path, fd, !bound);
+                r = server_new(&server, &environment, config, config_path, fd, !bound);
                 if (r == 0)
-                        r = serve(base, server);
+                        r = serve(environment.base, server);
                 if (r < 0)
                         log_error("cannot serve: %s", strerror(-r));
         }
         if (bound)
                 unlink(config->kms_socket);
+        if (server && server_n_calls(server) > 0) /* providers still hold what they were given: the kernel clears it */
+                _exit(EXIT_FAILURE);
         server_free(server);
-        event_base_free(base);
+        http_free(environment.http);
+        event_base_free(environment.base);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -258,14 +261,14 @@ int main(int argc, char **argv)
         }
         r = set_allocators();
         if (r < 0) {
-                log_error("libcrypto does not take the zeroing allocator, so keys would stay in memory; not started");
+                log_error("libcrypto or libcurl does not take the zeroing allocator, so keys would stay in memory; not started");
                 return EXIT_FAILURE;
         }
         r = parse_arguments(&arguments, argc, argv);
         if (r > 0)
                 return r - 1;
         signal(SIGPIPE, SIG_IGN);
-        r = secret_arena_init(ARENA_SMALL, ARENA_LARGE, &why);
+        r = secret_arena_init(ARENA_SMALL, ARENA_LARGE, ARENA_BODY, &why);
         if (r < 0) {
                 log_error("%s", why);
                 return EXIT_FAILURE;

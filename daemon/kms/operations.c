@@ -6,7 +6,9 @@
 #include "common/log.h"
 #include "daemon/kms/session.h"
 
-static const char FEATURES[] = "kms local rewrap describe reload";
+static const char FEATURES[] = "kms rewrap describe reload";
+
+enum { TIMEOUT_MSEC = 10000 }; /* of a peer that says none */
 
 /** One request that a provider works on. Outlives its session when that goes away. */
 struct operation {
@@ -15,6 +17,7 @@ struct operation {
         struct server *server;
         struct session *session; /* NULL when the asker is gone */
         struct kek_table *keks; /* owned reference: a reload must not free the KEK meanwhile */
+        struct kek_entry *entry; /* in keks */
         enum message_number answer; /* KMS_GENERATED, KMS_UNWRAPPED or KMS_WRAPPED */
         uint32_t request_id;
 };
@@ -62,6 +65,7 @@ static void operation_done(struct provider_call *call, const struct provider_res
         struct server *s = o->server;
 
         s->n_calls--;
+        kek_entry_note(o->entry, result->error, result->sentence);
         if (c) {
                 list_unlink(&o->link);
                 c->n_calls--;
@@ -74,10 +78,8 @@ static void operation_done(struct provider_call *call, const struct provider_res
         server_stop_if_drained(s);
 }
 
-/* The KEK that a request names, when it can be used for a wrap under @kek_id (any when NULL). Else the request is
- * answered. */
-static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name,
-                                     const struct bytes *kek_id)
+/* The KEK that a request names, when it can be asked. Else the request is answered. */
+static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name)
 {
         struct kek_entry *entry = kek_table_find(c->server->keks, name);
         struct sentence why;
@@ -94,17 +96,17 @@ static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, str
                 session_answer_error(c, request_id, PROTO_ERROR_KMS_MISCONFIGURED, entry->why.text);
                 return NULL;
         }
-        if (kek_id && !entry->provider->owns(entry->kek, *kek_id)) {
-                session_answer_error(c, request_id, PROTO_ERROR_KMS_NOT_MINE, NULL);
-                return NULL;
-        }
         return entry;
 }
 
-static struct provider_call *operation_new(struct session *c, uint32_t request_id, enum message_number answer)
+/* A call of @entry's KEK; with NULL for it, or on failure, the request is answered. */
+static struct provider_call *operation_new(struct session *c, uint32_t request_id, struct kek_entry *entry, uint32_t timeout_msec,
+                                           enum message_number answer)
 {
         struct operation *o;
 
+        if (!entry)
+                return NULL;
         if (c->n_calls >= IN_FLIGHT_MAX) {
                 session_answer_error(c, request_id, PROTO_ERROR_QUOTA, NULL);
                 return NULL;
@@ -115,6 +117,8 @@ static struct provider_call *operation_new(struct session *c, uint32_t request_i
                 return NULL;
         }
         o->call.done = operation_done;
+        o->call.deadline_usec = clock_boottime_usec() + (timeout_msec > 0 ? timeout_msec : TIMEOUT_MSEC) * USEC_PER_MSEC;
+        o->entry = entry;
         o->server = c->server;
         o->session = c;
         o->keks = kek_table_ref(c->server->keks);
@@ -165,8 +169,8 @@ static void on_ping(struct session *c, uint32_t request_id, const union message 
 
 static void on_generate(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_generate.kek, NULL);
-        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_GENERATED) : NULL;
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_generate.kek);
+        struct provider_call *call = operation_new(c, request_id, entry, m->kms_generate.timeout_msec, MESSAGE_KMS_GENERATED);
 
         if (call)
                 entry->provider->generate(entry->kek, call, &m->kms_generate.context);
@@ -174,17 +178,17 @@ static void on_generate(struct session *c, uint32_t request_id, const union mess
 
 static void on_unwrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_unwrap.kek, &m->kms_unwrap.kek_id);
-        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_UNWRAPPED) : NULL;
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_unwrap.kek);
+        struct provider_call *call = operation_new(c, request_id, entry, m->kms_unwrap.timeout_msec, MESSAGE_KMS_UNWRAPPED);
 
         if (call)
-                entry->provider->unwrap(entry->kek, call, m->kms_unwrap.wrapped, &m->kms_unwrap.context);
+                entry->provider->unwrap(entry->kek, call, m->kms_unwrap.kek_id, m->kms_unwrap.wrapped, &m->kms_unwrap.context);
 }
 
 static void on_wrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_wrap.kek, NULL);
-        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_WRAPPED) : NULL;
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_wrap.kek);
+        struct provider_call *call = operation_new(c, request_id, entry, m->kms_wrap.timeout_msec, MESSAGE_KMS_WRAPPED);
 
         if (call)
                 entry->provider->wrap(entry->kek, call, m->kms_wrap.key, &m->kms_wrap.context);
@@ -192,11 +196,11 @@ static void on_wrap(struct session *c, uint32_t request_id, const union message 
 
 static void on_rewrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_rewrap.kek, &m->kms_rewrap.kek_id);
-        struct provider_call *call = entry ? operation_new(c, request_id, MESSAGE_KMS_WRAPPED) : NULL;
+        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_rewrap.kek);
+        struct provider_call *call = operation_new(c, request_id, entry, m->kms_rewrap.timeout_msec, MESSAGE_KMS_WRAPPED);
 
         if (call)
-                entry->provider->rewrap(entry->kek, call, m->kms_rewrap.wrapped, &m->kms_rewrap.context);
+                entry->provider->rewrap(entry->kek, call, m->kms_rewrap.kek_id, m->kms_rewrap.wrapped, &m->kms_rewrap.context);
 }
 
 static void on_describe(struct session *c, uint32_t request_id, const union message *m)

@@ -185,7 +185,7 @@ static enum proto_error dek_unwrap(const struct local_kek *kek, struct secret **
 
 /* ---- the provider's table ---- */
 
-static int local_new(struct kek **ret_kek, const struct config_kek *config, struct event_base *base,
+static int local_new(struct kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment,
                      struct sentence *ret_why)
 {
         _cleanup_(freep) char *path = NULL;
@@ -195,10 +195,6 @@ static int local_new(struct kek **ret_kek, const struct config_kek *config, stru
 
         if (config->kek_file) {
                 r = local_kek_read(&kek, config->kek_file, LOCAL_KEK_FILE, ret_why);
-        } else if (!config->kek_credential) {
-                sentence_set(ret_why, "[kek %s] has neither kek_file nor kek_credential. Set one of them",
-                             config->name);
-                return -EINVAL;
         } else {
                 directory = getenv("CREDENTIALS_DIRECTORY");
                 if (!directory) {
@@ -233,9 +229,13 @@ static void local_describe(const struct kek *kek, struct provider_description *r
         *ret_description = (struct provider_description){ .kek_id = k->id, .version = local_kek_newest(k)->number };
 }
 
-static bool local_owns(const struct kek *kek, struct bytes kek_id)
+/* Whether a wrap that names @kek_id is this KEK's; else @call has ended. */
+static bool is_mine(const struct local_kek *kek, struct provider_call *call, struct bytes kek_id)
 {
-        return bytes_equal(kek_id, bytes_from_string(((const struct local_kek *)(const void *)kek)->id));
+        if (bytes_equal(kek_id, bytes_from_string(kek->id)))
+                return true;
+        provider_fail(call, PROTO_ERROR_KMS_NOT_MINE, NULL);
+        return false;
 }
 
 /* Wrap @dek and end @call; the answer carries @key, which may be NULL. */
@@ -266,17 +266,20 @@ static void local_generate(struct kek *kek, struct provider_call *call, const st
                 wrap_and_end(local(kek), call, dek, context, dek);
 }
 
-static void local_unwrap(struct kek *kek, struct provider_call *call, struct bytes wrapped, const struct pairs *context)
+static void local_unwrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                         const struct pairs *context)
 {
         _cleanup_(secret_unrefp) struct secret *dek = NULL;
         struct sentence why;
-        enum proto_error error = dek_unwrap(local(kek), &dek, wrapped, context, &why);
-        struct provider_result result = { .key = dek };
+        enum proto_error error;
 
+        if (!is_mine(local(kek), call, kek_id))
+                return;
+        error = dek_unwrap(local(kek), &dek, wrapped, context, &why);
         if (error)
                 provider_fail(call, error, why.text);
         else
-                call->done(call, &result);
+                call->done(call, &(struct provider_result){ .key = dek });
 }
 
 static void local_wrap(struct kek *kek, struct provider_call *call, struct secret *key, const struct pairs *context)
@@ -284,26 +287,35 @@ static void local_wrap(struct kek *kek, struct provider_call *call, struct secre
         wrap_and_end(local(kek), call, key, context, NULL);
 }
 
-static void local_rewrap(struct kek *kek, struct provider_call *call, struct bytes wrapped, const struct pairs *context)
+static void local_rewrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                         const struct pairs *context)
 {
         _cleanup_(secret_unrefp) struct secret *dek = NULL;
         struct sentence why;
-        enum proto_error error = dek_unwrap(local(kek), &dek, wrapped, context, &why);
+        enum proto_error error;
 
+        if (!is_mine(local(kek), call, kek_id))
+                return;
+        error = dek_unwrap(local(kek), &dek, wrapped, context, &why);
         if (error)
                 provider_fail(call, error, why.text);
         else
                 wrap_and_end(local(kek), call, dek, context, NULL);
 }
 
+static const char *local_permission(const struct kek *kek, enum provider_operation operation)
+{
+        return NULL;
+}
+
 const struct provider provider_local = {
-        .name = "local",
+        .type = KMS_TYPE_LOCAL,
         .kek_new = local_new,
         .kek_free = local_free,
         .describe = local_describe,
-        .owns = local_owns,
         .generate = local_generate,
         .unwrap = local_unwrap,
         .wrap = local_wrap,
         .rewrap = local_rewrap,
+        .permission = local_permission,
 };

@@ -5,10 +5,10 @@
 
 static const struct provider *const providers[] = { &provider_local };
 
-const struct provider *provider_find(const char *kms_type)
+const struct provider *provider_find(enum kms_type type)
 {
         for (size_t i = 0; i < ELEMENTSOF(providers); i++)
-                if (strcmp(providers[i]->name, kms_type) == 0)
+                if (providers[i]->type == type)
                         return providers[i];
         return NULL;
 }

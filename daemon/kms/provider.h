@@ -37,35 +37,60 @@ struct provider_result {
 /** The asker's side of one operation; embedded in what the asker needs. */
 struct provider_call {
         void (*done)(struct provider_call *call, const struct provider_result *result);
+        uint64_t deadline_usec; /* CLOCK_BOOTTIME: nobody waits longer; the operation ends by then */
 };
 
-/** What is known of a usable KEK. Borrowed from it. */
+/** What is known of a KEK. Borrowed from it. */
 struct provider_description {
-        const char *kek_id;
-        uint32_t version; /* the one that wraps */
+        const char *kek_id; /* resolved; "" while it is not known yet */
+        uint32_t version; /* the one that wraps; 0 while it is not known */
+        const char *why; /* why it cannot be used, as far as is known; NULL when nothing stands against it */
+};
+
+/** What an operation needs leave for, for `lkmctl kek check`. */
+enum provider_operation {
+        PROVIDER_GENERATE,
+        PROVIDER_UNWRAP,
+        PROVIDER_WRAP,
+        PROVIDER_REWRAP,
+        PROVIDER_OPERATION_COUNT,
+};
+
+/** What the providers of one process share. */
+struct kms_environment {
+        struct event_base *base; /* NULL in lkm-kms --check-config, where nothing is asked of a KMS */
+        struct http *http; /* likewise */
 };
 
 /** A provider's KEK; each provider embeds nothing here and casts its own type. */
 struct kek;
 
 struct provider {
-        const char *name; /* as in kms_type = */
-        /** kek_new() - Return: 0; -EINVAL or another -errno with *ret_why filled. May use @base for its I/O. */
-        int (*kek_new)(struct kek **ret_kek, const struct config_kek *config, struct event_base *base,
+        enum kms_type type;
+        /** kek_new() - asks nothing of the KMS yet, and does not wait. Return: 0; -EINVAL or another -errno with *ret_why filled.
+         *  @config and @environment outlive the KEK. */
+        int (*kek_new)(struct kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment,
                        struct sentence *ret_why);
+        /** kek_free() - no call is under way. */
         struct kek *(*kek_free)(struct kek *kek);
         void (*describe)(const struct kek *kek, struct provider_description *ret_description);
-        /** owns() - whether a wrap whose record names @kek_id can be this KEK's. */
-        bool (*owns)(const struct kek *kek, struct bytes kek_id);
         void (*generate)(struct kek *kek, struct provider_call *call, const struct pairs *context);
-        void (*unwrap)(struct kek *kek, struct provider_call *call, struct bytes wrapped, const struct pairs *context);
+        /** unwrap(), rewrap() - @kek_id is what the record gives; KMS_NOT_MINE when this KEK is another. */
+        void (*unwrap)(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                       const struct pairs *context);
         void (*wrap)(struct kek *kek, struct provider_call *call, struct secret *key, const struct pairs *context);
-        void (*rewrap)(struct kek *kek, struct provider_call *call, struct bytes wrapped, const struct pairs *context);
+        void (*rewrap)(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                       const struct pairs *context);
+        /** permission() - what the KMS has to allow for @operation, in its own words; NULL when there is no such thing. */
+        const char *(*permission)(const struct kek *kek, enum provider_operation operation);
+        /** policy() - the least policy for this KEK, ready to be pasted at the KMS. Return: heap text to release with free(), or
+         *  NULL when out of memory. NULL in the table where a KMS has no policies. */
+        char *(*policy)(const struct kek *kek);
 };
 
 extern const struct provider provider_local;
 
-/** provider_find() - by kms_type, or NULL. */
-const struct provider *provider_find(const char *kms_type);
+/** provider_find() - by type, or NULL. */
+const struct provider *provider_find(enum kms_type type);
 /** provider_fail() - end @call with @error. */
 void provider_fail(struct provider_call *call, enum proto_error error, const char *sentence);

@@ -142,7 +142,7 @@ bool server_try_reload(struct server *s, struct sentence *ret_why)
                 sentence_set(ret_why, "%s", r == -ENOMEM ? "out of memory" : error.text);
                 return false;
         }
-        r = kek_table_new(&keks, config, s->base);
+        r = kek_table_new(&keks, config, s->environment);
         if (r < 0) {
                 sentence_set(ret_why, "out of memory");
                 return false;
@@ -213,9 +213,15 @@ void server_drain(struct server *s)
         server_stop_if_drained(s);
 }
 
-int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path,
-               int listen_fd, bool idle_exit)
+size_t server_n_calls(const struct server *s)
 {
+        return s->n_calls;
+}
+
+int server_new(struct server **ret_server, const struct kms_environment *environment, struct config *config,
+               const char *config_path, int listen_fd, bool idle_exit)
+{
+        struct event_base *base = environment->base;
         _cleanup_(server_freep) struct server *s = calloc(1, sizeof(*s));
         int r;
 
@@ -224,13 +230,14 @@ int server_new(struct server **ret_server, struct event_base *base, struct confi
                 return -ENOMEM;
         }
         list_init(&s->sessions);
+        s->environment = environment;
         s->base = base;
         s->config = config_ref(config);
         s->config_path = config_path;
         s->listen_fd = listen_fd;
         s->idle_exit = idle_exit;
         s->last_request_usec = clock_boottime_usec();
-        r = kek_table_new(&s->keks, config, base);
+        r = kek_table_new(&s->keks, config, environment);
         if (r < 0)
                 return r;
         s->listener = event_new(base, listen_fd, EV_READ | EV_PERSIST, on_accept, s);

@@ -5,25 +5,28 @@
  */
 #pragma once
 
-#include <event2/event.h>
 #include <stdbool.h>
 
-#include "daemon/config.h"
+#include "daemon/kms/provider.h"
 
 struct server;
 
 /**
  * server_new()
+ * @environment: borrowed; must outlive the server
  * @config:      a reference is taken
  * @config_path: borrowed; must outlive the server; for reloads
  * @listen_fd:   owned from now on, also on failure
  * @idle_exit:   whether the process may end when idle: only where something starts it again
  */
-int server_new(struct server **ret_server, struct event_base *base, struct config *config, const char *config_path,
-               int listen_fd, bool idle_exit);
+int server_new(struct server **ret_server, const struct kms_environment *environment, struct config *config,
+               const char *config_path, int listen_fd, bool idle_exit);
+/** server_free() - every call has ended: see server_n_calls(). */
 struct server *server_free(struct server *s);
 DEFINE_CLEANUP(struct server *, server_free)
 
+/** server_n_calls() - calls that providers still work on. */
+size_t server_n_calls(const struct server *s);
 /** server_reload() - read the configuration and all KEKs again; the old stay when something is worse than before.
  *  Logs, and tells the service manager. */
 void server_reload(struct server *s);

@@ -11,7 +11,8 @@
 #include "proto/stream.h"
 
 struct server {
-        struct event_base *base;
+        const struct kms_environment *environment;
+        struct event_base *base; /* of the environment */
         struct config *config;
         const char *config_path;
         struct kek_table *keks;

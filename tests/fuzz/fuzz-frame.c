@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         size_t n_again, used;
 
         if (secret_arena_backing() == SECRET_BACKING_NONE)
-                check(secret_arena_init(4, 1, NULL) == 0);
+                check(secret_arena_init(4, 1, 0, NULL) == 0);
         if (message_unpack(&message, data, n) == 0) {
                 union message second;
                 struct frame_header header;

@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         size_t used;
 
         if (secret_arena_backing() == SECRET_BACKING_NONE)
-                check(secret_arena_init(4, 4, NULL) == 0);
+                check(secret_arena_init(4, 4, 0, NULL) == 0);
         /* More would not fit the socket's buffer. */
         if (n < 2 || n > 100000)
                 return 0;

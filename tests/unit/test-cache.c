@@ -18,7 +18,7 @@ static void on_evicted(void *userdata, const struct cache_entry *entry, enum cac
 
 static void setup(void)
 {
-        secret_arena_init(64, 2, NULL);
+        secret_arena_init(64, 2, 0, NULL);
         ck_assert_int_eq(cache_new(&cache, 3, on_evicted, NULL), 0);
         n_evicted = 0;
 }

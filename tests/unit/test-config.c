@@ -109,7 +109,7 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\nadmin = user:nobody-of-this-name\n", 2, "no such user");
         refuse("[lkmd]\nadmin = root\n", 2, "user:NAME");
         refuse("[kek a b]\nkms_type = local\n", 2, "unknown section");
-        refuse("[kek a]\nkms_type = cloud\nkek_file = /k\n", 0, "does not know");
+        refuse("[kek a]\nkms_type = cloud\nkek_file = /k\n", 2, "local, aws, vault or socket");
         refuse("[kek a]\nkms_type = local\n", 0, "either kek_file or kek_credential");
         refuse(KEK "[scope s]\nkeks = other\n", 5, "no [kek NAME] section");
         refuse(KEK "[scope s]\nallow = uid:1\n", 0, "has no keks");

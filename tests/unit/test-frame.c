@@ -10,7 +10,7 @@ static uint8_t big[RECORD_MAX + 1];
 
 static void setup(void)
 {
-        ck_assert_int_eq(secret_arena_init(16, 4, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(16, 4, 0, NULL), 0);
 }
 
 static void teardown(void)

@@ -71,7 +71,7 @@ static void write_file(const char *text, mode_t mode)
 
 static int load(struct sentence *why)
 {
-        struct config_kek config = { .name = (char[]){ "local" }, .kms_type = (char[]){ "local" }, .kek_file = path };
+        struct config_kek config = { .name = (char[]){ "local" }, .kms_type = KMS_TYPE_LOCAL, .kek_file = path };
 
         return provider_local.kek_new(&kek, &config, NULL, why);
 }
@@ -88,7 +88,7 @@ static void setup(void)
 {
         struct sentence why;
 
-        ck_assert_int_eq(secret_arena_init(512, 8, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(512, 8, 0, NULL), 0);
         snprintf(directory, sizeof(directory), "/tmp/lkm-kek-XXXXXX");
         ck_assert_ptr_nonnull(mkdtemp(directory));
         snprintf(path, sizeof(path), "%s/kek", directory);
@@ -114,11 +114,19 @@ static struct outcome generate(const struct pairs *context)
         return o;
 }
 
+static struct bytes kek_id(void)
+{
+        struct provider_description description;
+
+        provider_local.describe(kek, &description);
+        return bytes_from_string(description.kek_id);
+}
+
 static enum proto_error unwrap(struct bytes wrapped, const struct pairs *context, struct secret **ret_key)
 {
         struct outcome o = outcome_new();
 
-        provider_local.unwrap(kek, &o.call, wrapped, context);
+        provider_local.unwrap(kek, &o.call, kek_id(), wrapped, context);
         ck_assert_uint_eq(o.n, 1);
         ck_assert_int_eq(o.key == NULL, o.error != PROTO_ERROR_NONE);
         ck_assert_int_eq(o.error != 0, *o.sentence != '\0');
@@ -212,7 +220,7 @@ START_TEST(kek_version_that_is_gone_is_named)
         made = generate(&context);
         write_file(HEADER "1 " KEY_A "\n", 0600);
         reload();
-        provider_local.unwrap(kek, &o.call, wrapped_of(&made), &context);
+        provider_local.unwrap(kek, &o.call, kek_id(), wrapped_of(&made), &context);
         ck_assert_int_eq(o.error, PROTO_ERROR_KMS_NOT_FOUND);
         ck_assert_ptr_nonnull(strstr(o.sentence, "version 2"));
         /* Another version's number on the wrap: its key does not fit. */
@@ -225,16 +233,17 @@ END_TEST
 START_TEST(same_key_under_another_identity_does_not_unwrap)
 {
         struct pairs context = context_of("a", "1");
-        struct outcome made;
+        struct outcome made, o = outcome_new();
 
         write_file(HEADER "1 " KEY_A "\n", 0600);
         reload();
         made = generate(&context);
-        ck_assert(provider_local.owns(kek, BYTES_LITERAL("local:" UUID)));
+        ck_assert_str_eq(made.kek_id, "local:" UUID);
         write_file("lkm-local-kek 1 6b1f0a52-6a9d-4c3a-9f0e-0a3c6d1c7e11\n1 " KEY_A "\n", 0600);
         reload();
-        ck_assert(!provider_local.owns(kek, BYTES_LITERAL("local:" UUID)));
-        ck_assert_int_eq(unwrap(wrapped_of(&made), &context, NULL), PROTO_ERROR_KMS_CORRUPT);
+        provider_local.unwrap(kek, &o.call, BYTES_LITERAL("local:" UUID), wrapped_of(&made), &context);
+        ck_assert_int_eq(o.error, PROTO_ERROR_KMS_NOT_MINE);
+        ck_assert_int_eq(unwrap(wrapped_of(&made), &context, NULL), PROTO_ERROR_KMS_CORRUPT); /* even where it is claimed */
         secret_unref(made.key);
 }
 END_TEST
@@ -250,7 +259,7 @@ START_TEST(rewrap_moves_to_the_newest_version)
         ck_assert_int_eq(local_kek_add_version(path, &number, &why), 0);
         ck_assert_uint_eq(number, 2);
         reload();
-        provider_local.rewrap(kek, &again.call, wrapped_of(&made), &context);
+        provider_local.rewrap(kek, &again.call, kek_id(), wrapped_of(&made), &context);
         ck_assert_int_eq(again.error, 0);
         ck_assert_ptr_null(again.key);
         ck_assert_uint_eq(bytes_get_u32(made.wrapped + 1), 1);
@@ -259,7 +268,7 @@ START_TEST(rewrap_moves_to_the_newest_version)
         ck_assert(secret_equal(key, made.key));
         secret_unref(key);
         ck_assert_int_eq(unwrap(wrapped_of(&made), &context, NULL), 0); /* the old wrap still opens */
-        provider_local.rewrap(kek, &refused.call, wrapped_of(&made), &other);
+        provider_local.rewrap(kek, &refused.call, kek_id(), wrapped_of(&made), &other);
         ck_assert_int_eq(refused.error, PROTO_ERROR_KMS_CORRUPT);
         secret_unref(made.key);
 }
@@ -303,7 +312,7 @@ END_TEST
 START_TEST(systemd_credential_may_be_readable_by_its_group)
 {
         struct config_kek config = { .name = (char[]){ "local" },
-                                     .kms_type = (char[]){ "local" },
+                                     .kms_type = KMS_TYPE_LOCAL,
                                      .kek_credential = (char[]){ "kek" } };
         struct sentence why;
 

@@ -25,7 +25,7 @@ static void build(const char *scope, uint32_t version)
 
 static void setup(void)
 {
-        secret_arena_init(16, 2, NULL);
+        secret_arena_init(16, 2, 0, NULL);
         ck_assert_int_eq(secret_new_random(&key, KEY_SIZE), 0);
         build("medical", 1);
 }

@@ -19,7 +19,7 @@ enum { N_SMALL = 100, N_LARGE = 4, NOBODY = 65534 };
 
 static void setup(void)
 {
-        ck_assert_int_eq(secret_arena_init(N_SMALL, N_LARGE, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(N_SMALL, N_LARGE, 0, NULL), 0);
 }
 
 static void teardown(void)
@@ -96,15 +96,23 @@ START_TEST(sizes_outside_the_limits_are_refused)
         struct secret *s = NULL;
 
         ck_assert_int_eq(secret_new(&s, 0), -EINVAL);
-        ck_assert_int_eq(secret_new(&s, SECRET_LARGE_MAX + 1), -EINVAL);
+        ck_assert_int_eq(secret_new(&s, SECRET_BODY_MAX + 1), -EINVAL);
+        ck_assert_int_eq(secret_new(&s, SECRET_LARGE_MAX + 1), -ENOBUFS); /* this arena has no body slots */
         ck_assert_ptr_null(s);
-        ck_assert_int_eq(secret_arena_init(1, 1, NULL), -EALREADY);
+        ck_assert_int_eq(secret_arena_init(1, 1, 0, NULL), -EALREADY);
         secret_arena_deinit();
         ck_assert_int_eq(secret_new(&s, 32), -ENOBUFS);
-        ck_assert_int_eq(secret_arena_init(0, 1, NULL), -EINVAL);
-        ck_assert_int_eq(secret_arena_init(1, 0, NULL), -EINVAL);
-        ck_assert_int_eq(secret_arena_init(SIZE_MAX / 8, 1, NULL), -EINVAL);
-        ck_assert_int_eq(secret_arena_init(1, SIZE_MAX, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(0, 1, 0, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(1, 0, 0, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(SIZE_MAX / 8, 1, 0, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(1, SIZE_MAX, 0, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(1, 1, SIZE_MAX / SECRET_BODY_MAX, NULL), -EINVAL);
+        ck_assert_int_eq(secret_arena_init(1, 1, 1, NULL), 0);
+        ck_assert_int_eq(secret_new(&s, SECRET_LARGE_MAX + 1), 0);
+        ck_assert(secret_arena_contains(peek(s) + SECRET_BODY_MAX - 1));
+        secret_resize(s, SECRET_BODY_MAX);
+        s = secret_unref(s);
+        secret_arena_deinit();
         ck_assert_int_eq(secret_arena_backing(), SECRET_BACKING_NONE);
 }
 END_TEST
@@ -233,7 +241,7 @@ static void child_overruns(size_t n, size_t by)
 {
         struct secret *s = NULL;
 
-        child_assert(secret_arena_init(4, 4, NULL) == 0 && secret_new(&s, n) == 0);
+        child_assert(secret_arena_init(4, 4, 0, NULL) == 0 && secret_new(&s, n) == 0);
         peek(s)[n - 1 + by] ^= 1;
         secret_unref(s);
 }
@@ -274,7 +282,7 @@ static void child_walks_off(void)
         struct secret *s = NULL;
         volatile uint8_t *p;
 
-        child_assert(secret_arena_init(4, 1, NULL) == 0 && secret_new(&s, guard_step < 2 ? 32 : SECRET_LARGE_MAX) == 0);
+        child_assert(secret_arena_init(4, 1, 0, NULL) == 0 && secret_new(&s, guard_step < 2 ? 32 : SECRET_LARGE_MAX) == 0);
         p = peek(s);
         for (;;) {
                 p = guard_step % 2 == 0 ? p - 1 : p + 1;
@@ -325,7 +333,7 @@ static void child_is_refused(void)
 {
         const char *error = NULL;
         struct secret *s = NULL;
-        int r = secret_arena_init(N_SMALL, N_LARGE, &error);
+        int r = secret_arena_init(N_SMALL, N_LARGE, 0, &error);
 
         child_assert(r == -EPERM || r == -ENOMEM || r == -EAGAIN);
         /* 100 slots of 64 bytes are two pages, 4 of 8256 are nine. */
@@ -359,7 +367,7 @@ static void child_falls_back(void)
         char flags[256];
 
         forbid(false);
-        child_assert(secret_arena_init(4, 4, NULL) == 0 && secret_arena_backing() == SECRET_BACKING_MLOCK);
+        child_assert(secret_arena_init(4, 4, 0, NULL) == 0 && secret_arena_backing() == SECRET_BACKING_MLOCK);
         child_assert(secret_new_random(&s, 32) == 0);
         smaps_find(peek(s), "VmFlags:", flags, sizeof(flags));
         child_assert(strstr(flags, " lo") && strstr(flags, " dd") && strstr(flags, " dc"));
@@ -397,7 +405,7 @@ static void child_releases_and_makes_its_own(void)
         child_assert(secret_new(&s, 32) == -ENOBUFS);
         secret_unref(inherited);
         secret_arena_deinit();
-        child_assert(secret_arena_init(4, 4, NULL) == 0 && secret_new_random(&s, 32) == 0);
+        child_assert(secret_arena_init(4, 4, 0, NULL) == 0 && secret_new_random(&s, 32) == 0);
         secret_unref(s);
         secret_arena_deinit();
 }

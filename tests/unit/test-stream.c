@@ -13,7 +13,7 @@ static uint8_t record[RECORD_MAX];
 
 static void setup(void)
 {
-        ck_assert_int_eq(secret_arena_init(64, N_LARGE, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(64, N_LARGE, 0, NULL), 0);
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
         ck_assert_int_eq(stream_new(&near, ends[0], OUT_MAX), 0);
         ck_assert_int_eq(stream_new(&far, ends[1], OUT_MAX), 0);

@@ -172,7 +172,7 @@ static void message_expect(const union message *message, const struct golden *g)
 
 static void setup(void)
 {
-        ck_assert_int_eq(secret_arena_init(ARENA_N, 4, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(ARENA_N, 4, 0, NULL), 0);
 }
 
 START_TEST(packing_the_fields_gives_exactly_the_frame)

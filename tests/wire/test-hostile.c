@@ -16,7 +16,7 @@ static size_t n_frame;
 
 static void setup(void)
 {
-        ck_assert_int_eq(secret_arena_init(16, 4, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(16, 4, 0, NULL), 0);
 }
 
 static void teardown(void)

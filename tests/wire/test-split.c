@@ -21,7 +21,7 @@ static void setup(void)
 {
         int size = RUN_MAX * 2;
 
-        ck_assert_int_eq(secret_arena_init(16, 4, NULL), 0);
+        ck_assert_int_eq(secret_arena_init(16, 4, 0, NULL), 0);
         ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
         ck_assert_int_eq(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
         n_run = 0;
