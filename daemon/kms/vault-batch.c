@@ -50,7 +50,7 @@ struct flight {
 struct vault_batch {
         const struct vault_server *server;
         struct exchange_queue *queue;
-        struct vault_auth *auth;
+        struct vault_token *auth;
         struct vault_key *key;
         const char *permission;
         struct list waiting; /* of struct unwrap */
@@ -311,7 +311,7 @@ static int flight_start(struct flight *f, size_t size)
         r = vault_call_init(c, b->server, VAULT_KIND_TRANSIT, "POST", path);
         if (r < 0)
                 return r;
-        vault_auth_attach(b->auth, c);
+        vault_token_attach(b->auth, c);
         c->authorize = flight_authorize;
         c->read = flight_read;
         c->done = flight_done;
@@ -371,9 +371,9 @@ static void on_kick(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- for the provider ---- */
 
-int vault_operation_authorize(struct vault_call *c, struct vault_key *key, struct vault_auth *auth)
+int vault_operation_authorize(struct vault_call *c, struct vault_key *key, struct vault_token *auth)
 {
-        return vault_key_is_good(key, c) ? vault_auth_authorize(auth, c) : EXCHANGE_WAIT;
+        return vault_key_is_good(key, c) ? vault_token_authorize(auth, c) : EXCHANGE_WAIT;
 }
 
 int vault_batch_unwrap(struct vault_batch *b, struct provider_call *call, struct bytes wrapped, const uint8_t context[VAULT_CONTEXT_SIZE])
@@ -403,7 +403,7 @@ int vault_batch_unwrap(struct vault_batch *b, struct provider_call *call, struct
         return 0;
 }
 
-int vault_batch_new(struct vault_batch **ret_batch, const struct vault_server *server, struct exchange_queue *queue, struct vault_auth *auth,
+int vault_batch_new(struct vault_batch **ret_batch, const struct vault_server *server, struct exchange_queue *queue, struct vault_token *auth,
                     struct vault_key *key, const char *permission)
 {
         struct vault_batch *b = calloc(1, sizeof(*b));

@@ -13,7 +13,7 @@
 struct vault_batch;
 
 /** vault_batch_new() - all borrowed; they outlive it. @permission: to decrypt. Return: 0 or -ENOMEM. */
-int vault_batch_new(struct vault_batch **ret_batch, const struct vault_server *server, struct exchange_queue *queue, struct vault_auth *auth,
+int vault_batch_new(struct vault_batch **ret_batch, const struct vault_server *server, struct exchange_queue *queue, struct vault_token *auth,
                     struct vault_key *key, const char *permission);
 /** vault_batch_free() - no unwrap is under way. */
 struct vault_batch *vault_batch_free(struct vault_batch *b);
@@ -22,4 +22,4 @@ struct vault_batch *vault_batch_free(struct vault_batch *b);
 int vault_batch_unwrap(struct vault_batch *b, struct provider_call *call, struct bytes wrapped, const uint8_t context[VAULT_CONTEXT_SIZE]);
 
 /** vault_operation_authorize() - the authorize() of what uses the key: the key is known to be good, and there is a token. */
-int vault_operation_authorize(struct vault_call *c, struct vault_key *key, struct vault_auth *auth);
+int vault_operation_authorize(struct vault_call *c, struct vault_key *key, struct vault_token *auth);

@@ -9,7 +9,7 @@
 #include "daemon/kms/vault-answer.h"
 #include "daemon/kms/vault-server.h"
 
-struct vault_auth;
+struct vault_token;
 
 struct vault_call {
         /* ---- set by who asks, after vault_call_init() ---- */
@@ -31,7 +31,7 @@ struct vault_call {
         enum vault_special special; /* of the last answer, when it was no success */
 
         /* ---- of those who authorize ---- */
-        struct vault_auth *authority;
+        struct vault_token *authority;
         struct list key_link, auth_link; /* in a list of those who wait */
         unsigned token_generation;
         bool doubts, doubted;

@@ -13,7 +13,7 @@
 
 struct vault_key {
         const struct vault_server *server;
-        struct vault_auth *auth;
+        struct vault_token *auth;
         enum { KEY_UNKNOWN, KEY_GOOD, KEY_BAD } state;
         enum proto_error error; /* while bad */
         struct sentence why;
@@ -181,8 +181,8 @@ static void check_begin(struct vault_key *k)
                 c->done = check_done;
                 c->userdata = k;
                 c->permission = k->permission;
-                vault_auth_attach(k->auth, c);
-                r = vault_call_start(c, vault_auth_queue(k->auth), clock_boottime_usec() + CHECK_USEC);
+                vault_token_attach(k->auth, c);
+                r = vault_call_start(c, vault_token_queue(k->auth), clock_boottime_usec() + CHECK_USEC);
         }
         k->checking = r == 0;
         if (r < 0) {
@@ -235,7 +235,7 @@ const char *vault_key_note(const struct vault_key *k)
         return *k->note.text ? k->note.text : NULL;
 }
 
-int vault_key_new(struct vault_key **ret_key, const struct vault_server *server, struct vault_auth *auth)
+int vault_key_new(struct vault_key **ret_key, const struct vault_server *server, struct vault_token *auth)
 {
         struct vault_key *k = calloc(1, sizeof(*k));
 

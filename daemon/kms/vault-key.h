@@ -5,12 +5,12 @@
  */
 #pragma once
 
-#include "daemon/kms/vault-auth.h"
+#include "daemon/kms/vault-token.h"
 
 struct vault_key;
 
 /** vault_key_new() - the first check begins with the event loop. @server, @auth: borrowed; they outlive the key. Return: 0 or -ENOMEM. */
-int vault_key_new(struct vault_key **ret_key, const struct vault_server *server, struct vault_auth *auth);
+int vault_key_new(struct vault_key **ret_key, const struct vault_server *server, struct vault_token *auth);
 struct vault_key *vault_key_free(struct vault_key *k);
 
 /** vault_key_is_good() - whether the check has passed. Else @call is told by vault_call_ready() or vault_call_fail(). */

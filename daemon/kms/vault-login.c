@@ -319,19 +319,19 @@ static int step_wrapping(struct vault_login *l, struct secret *token)
 /* ---- begin ---- */
 
 /* What is read of a file: NULL for nothing. */
-static const char *secret_path(const struct vault_login *l, enum secret_file_rule *ret_rule)
+static const char *secret_path(const struct config_kek *config, enum secret_file_rule *ret_rule)
 {
         *ret_rule = SECRET_FILE_OWN;
-        switch (l->config->auth) {
+        switch (config->auth) {
         case VAULT_AUTH_TOKEN:
-                return l->config->token_file;
+                return config->token_file;
         case VAULT_AUTH_APPROLE:
-                return l->config->secret_id_file;
+                return config->secret_id_file;
         case VAULT_AUTH_KUBERNETES:
                 *ret_rule = SECRET_FILE_PROJECTED;
-                return l->config->jwt_file ? l->config->jwt_file : KUBERNETES_JWT;
+                return config->jwt_file ? config->jwt_file : KUBERNETES_JWT;
         case VAULT_AUTH_JWT:
-                return l->config->jwt_file;
+                return config->jwt_file;
         case VAULT_AUTH_CERT:
                 return NULL;
         }
@@ -365,7 +365,7 @@ enum proto_error vault_login_start(struct vault_login *l, uint64_t deadline_usec
 {
         _cleanup_(secret_unrefp) struct secret *secret = NULL;
         enum secret_file_rule rule;
-        const char *path = secret_path(l, &rule);
+        const char *path = secret_path(l->config, &rule);
         int r = path ? secret_file_read_word(&secret, path, rule, ret_why) : 0;
 
         if (r < 0)
@@ -385,10 +385,19 @@ enum proto_error vault_login_start(struct vault_login *l, uint64_t deadline_usec
         }
 }
 
+int vault_login_check(const struct config_kek *config, struct sentence *ret_why)
+{
+        _cleanup_(secret_unrefp) struct secret *secret = NULL;
+        enum secret_file_rule rule;
+        const char *path = secret_path(config, &rule);
+
+        return path ? secret_file_read_word(&secret, path, rule, ret_why) : 0;
+}
+
 uint64_t vault_login_stamp(const struct vault_login *l)
 {
         enum secret_file_rule rule;
-        const char *path = secret_path(l, &rule);
+        const char *path = secret_path(l->config, &rule);
         uint64_t stamp = path ? secret_file_stamp(path) : 0;
 
         if (l->config->client_certificate)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * vault-login: one login at a time to Vault, by the method that the configuration gives: files are read anew, a response-wrapped secret id
- * is looked up and unwrapped first, and at the end there is a token. When to log in, and how long a token is good, is vault-auth's business.
+ * is looked up and unwrapped first, and at the end there is a token. When to log in, and how long a token is good, is vault-token's business.
  */
 #pragma once
 
@@ -26,6 +26,8 @@ struct vault_login *vault_login_free(struct vault_login *l);
 
 /** vault_login_start() - none is under way. Return: PROTO_ERROR_NONE, and done() will follow from the event loop; else the class, with *ret_why filled. */
 enum proto_error vault_login_start(struct vault_login *l, uint64_t deadline_usec, struct sentence *ret_why);
+/** vault_login_check() - whether the file that a login reads can be read, now. Return: 0, or -errno with *ret_why filled. */
+int vault_login_check(const struct config_kek *config, struct sentence *ret_why);
 /** vault_login_stamp() - a number that changes when the files do that a login reads. */
 uint64_t vault_login_stamp(const struct vault_login *l);
 /** vault_login_method() - for people: "the token in FILE", "the AppRole login at auth/approle". Borrowed. */

@@ -6,7 +6,7 @@
  * 1 s, doubled up to 5 minutes, less up to a quarter of it. Who waits for a login does not wait that long: at most 30 s pass between attempts
  * for them, and a changed file ends the pause.
  */
-#include "daemon/kms/vault-auth.h"
+#include "daemon/kms/vault-token.h"
 
 #include <errno.h>
 #include <sys/random.h>
@@ -24,7 +24,7 @@
 #define RENEWAL_PAUSE_MAX_USEC (UINT64_C(300) * USEC_PER_SEC)
 enum { DOUBLINGS_MAX = 16 };
 
-struct vault_auth {
+struct vault_token {
         const struct vault_server *server;
         struct exchange_queue queue;
         struct vault_login *login;
@@ -73,7 +73,7 @@ static void timer_set(struct event *timer, uint64_t usec)
         event_add(timer, &tv);
 }
 
-static void waiters_kick(struct vault_auth *a)
+static void waiters_kick(struct vault_token *a)
 {
         if (!list_is_empty(&a->waiters))
                 timer_set(a->kick, 0);
@@ -81,12 +81,12 @@ static void waiters_kick(struct vault_auth *a)
 
 /* ---- those who wait ---- */
 
-static bool token_is_good(const struct vault_auth *a)
+static bool token_is_good(const struct vault_token *a)
 {
         return a->token && clock_boottime_usec() < a->ends_usec;
 }
 
-static void token_drop(struct vault_auth *a)
+static void token_drop(struct vault_token *a)
 {
         a->token = secret_unref(a->token);
         event_del(a->timer);
@@ -96,7 +96,7 @@ static void token_drop(struct vault_auth *a)
         a->renewing = false;
 }
 
-static void token_give(struct vault_auth *a, struct vault_call *c)
+static void token_give(struct vault_token *a, struct vault_call *c)
 {
         secret_unref(c->token);
         c->token = secret_ref(a->token);
@@ -104,7 +104,7 @@ static void token_give(struct vault_auth *a, struct vault_call *c)
         c->doubts = false;
 }
 
-int vault_auth_authorize(struct vault_auth *a, struct vault_call *c)
+int vault_token_authorize(struct vault_token *a, struct vault_call *c)
 {
         if (c->doubts && a->token && a->generation != c->token_generation)
                 c->doubts = false; /* somebody else found out: there is another token already */
@@ -118,7 +118,7 @@ int vault_auth_authorize(struct vault_auth *a, struct vault_call *c)
 }
 
 /* All who wait go on. Those that find no token come back. */
-static void waiters_ready(struct vault_auth *a)
+static void waiters_ready(struct vault_token *a)
 {
         struct list *node, *following;
 
@@ -129,7 +129,7 @@ static void waiters_ready(struct vault_auth *a)
 }
 
 /* Those who wait for a login, or for lookup-self, fail. */
-static void waiters_fail(struct vault_auth *a, bool doubting, enum proto_error error, const char *sentence)
+static void waiters_fail(struct vault_token *a, bool doubting, enum proto_error error, const char *sentence)
 {
         struct list *node, *following;
 
@@ -145,7 +145,7 @@ static void waiters_fail(struct vault_auth *a, bool doubting, enum proto_error e
 
 /* ---- logins ---- */
 
-static uint64_t login_pause_usec(const struct vault_auth *a, uint64_t max)
+static uint64_t login_pause_usec(const struct vault_token *a, uint64_t max)
 {
         uint64_t pause = doubled(LOGIN_PAUSE_USEC, a->n_login_failures > 0 ? a->n_login_failures - 1 : 0, max);
 
@@ -158,7 +158,7 @@ static bool is_outage(enum proto_error error)
 }
 
 /* Whether those who wait have to be told of the last failure, in place of another attempt. An outage is the queue's breaker's to watch over. */
-static bool login_is_held_off(const struct vault_auth *a)
+static bool login_is_held_off(const struct vault_token *a)
 {
         uint64_t pause = doubled(LOGIN_PAUSE_USEC, a->n_login_failures > 0 ? a->n_login_failures - 1 : 0, ASKED_PAUSE_MAX_USEC);
 
@@ -167,7 +167,7 @@ static bool login_is_held_off(const struct vault_auth *a)
         return a->failed_finally || clock_boottime_usec() - a->failed_usec < pause;
 }
 
-static void login_failed(struct vault_auth *a, enum proto_error error, const char *sentence, bool is_final)
+static void login_failed(struct vault_token *a, enum proto_error error, const char *sentence, bool is_final)
 {
         a->error = error;
         a->failed_finally = is_final;
@@ -186,7 +186,7 @@ static void login_failed(struct vault_auth *a, enum proto_error error, const cha
         waiters_fail(a, false, error, a->why.text);
 }
 
-static void login_begin(struct vault_auth *a)
+static void login_begin(struct vault_token *a)
 {
         struct sentence why;
         enum proto_error error;
@@ -202,7 +202,7 @@ static void login_begin(struct vault_auth *a)
 }
 
 /* How long to leave the token alone; 0 when it is time for another. */
-static uint64_t watch_pause_usec(const struct vault_auth *a, uint64_t remaining)
+static uint64_t watch_pause_usec(const struct vault_token *a, uint64_t remaining)
 {
         uint64_t pause = remaining / 3 * 2 + a->grace_usec / 3;
 
@@ -210,7 +210,7 @@ static uint64_t watch_pause_usec(const struct vault_auth *a, uint64_t remaining)
 }
 
 /* Go on with the life of a token that has @lease_usec from now. */
-static void watch(struct vault_auth *a, uint64_t lease_usec, bool is_new)
+static void watch(struct vault_token *a, uint64_t lease_usec, bool is_new)
 {
         uint64_t pause;
 
@@ -230,7 +230,7 @@ static void watch(struct vault_auth *a, uint64_t lease_usec, bool is_new)
 
 /* The file still holds the token that nears its end. It serves on; where renewals did not come through they are tried again, else another
  * one is hoped for. */
-static void login_gave_the_same(struct vault_auth *a)
+static void login_gave_the_same(struct vault_token *a)
 {
         unsigned long long left = (a->ends_usec - clock_boottime_usec()) / USEC_PER_SEC;
 
@@ -248,7 +248,7 @@ static void login_gave_the_same(struct vault_auth *a)
 
 static void login_done(void *userdata, enum proto_error error, const char *sentence, const struct vault_lease *lease, bool is_final)
 {
-        struct vault_auth *a = userdata;
+        struct vault_token *a = userdata;
 
         a->logging_in = false;
         if (error) {
@@ -273,7 +273,7 @@ static void login_done(void *userdata, enum proto_error error, const char *sente
 
 static void renewal_read(struct vault_call *call, const struct vault_answer *answer, struct exchange_verdict *verdict)
 {
-        struct vault_auth *a = call->userdata;
+        struct vault_token *a = call->userdata;
         struct vault_lease lease;
 
         if (!vault_lease_of_auth(&lease, answer)) {
@@ -288,7 +288,7 @@ static void renewal_read(struct vault_call *call, const struct vault_answer *ans
 
 static void renewal_done(struct vault_call *call, enum proto_error error, const char *sentence, uint32_t retry_after_msec)
 {
-        struct vault_auth *a = call->userdata;
+        struct vault_token *a = call->userdata;
         uint64_t now = clock_boottime_usec(), remaining = a->ends_usec > now ? a->ends_usec - now : 0, pause;
 
         a->renewing = false;
@@ -302,7 +302,7 @@ static void renewal_done(struct vault_call *call, enum proto_error error, const 
                 timer_set(a->timer, pause);
 }
 
-static void renewal_begin(struct vault_auth *a)
+static void renewal_begin(struct vault_token *a)
 {
         struct vault_call *c = &a->renewal;
         struct json_writer w;
@@ -331,7 +331,7 @@ static void renewal_begin(struct vault_auth *a)
 
 static void on_timer(evutil_socket_t fd, short what, void *userdata)
 {
-        struct vault_auth *a = userdata;
+        struct vault_token *a = userdata;
         uint64_t now = clock_boottime_usec();
 
         if (!a->token || a->renewing)
@@ -359,7 +359,7 @@ static void lookup_read(struct vault_call *call, const struct vault_answer *answ
 
 static void lookup_done(struct vault_call *call, enum proto_error error, const char *sentence, uint32_t retry_after_msec)
 {
-        struct vault_auth *a = call->userdata;
+        struct vault_token *a = call->userdata;
         struct list *node, *following;
         bool was_current = a->token && secret_equal(a->token, call->token);
 
@@ -390,7 +390,7 @@ static void lookup_done(struct vault_call *call, enum proto_error error, const c
         waiters_kick(a);
 }
 
-static void lookup_begin(struct vault_auth *a)
+static void lookup_begin(struct vault_token *a)
 {
         struct vault_call *c = &a->lookup;
         int r;
@@ -414,7 +414,7 @@ static void lookup_begin(struct vault_auth *a)
 /* See what those who wait wait for. */
 static void on_kick(evutil_socket_t fd, short what, void *userdata)
 {
-        struct vault_auth *a = userdata;
+        struct vault_token *a = userdata;
         struct list *node, *following;
         bool any_doubts = false;
 
@@ -448,24 +448,24 @@ static void on_kick(evutil_socket_t fd, short what, void *userdata)
 
 static int authorize(struct vault_call *c)
 {
-        return vault_auth_authorize(c->authority, c);
+        return vault_token_authorize(c->authority, c);
 }
 
-void vault_auth_attach(struct vault_auth *a, struct vault_call *call)
+void vault_token_attach(struct vault_token *a, struct vault_call *call)
 {
         call->authority = a;
         call->authorize = authorize;
         call->is_in_doubt = on_doubt;
 }
 
-struct exchange_queue *vault_auth_queue(struct vault_auth *a)
+struct exchange_queue *vault_token_queue(struct vault_token *a)
 {
         return &a->queue;
 }
 
-int vault_auth_new(struct vault_auth **ret_auth, const struct vault_server *server)
+int vault_token_new(struct vault_token **ret_auth, const struct vault_server *server)
 {
-        struct vault_auth *a = calloc(1, sizeof(*a));
+        struct vault_token *a = calloc(1, sizeof(*a));
 
         if (!a)
                 return -ENOMEM;
@@ -475,14 +475,14 @@ int vault_auth_new(struct vault_auth **ret_auth, const struct vault_server *serv
         a->timer = evtimer_new(server->environment->base, on_timer, a);
         a->kick = evtimer_new(server->environment->base, on_kick, a);
         if (!a->timer || !a->kick || vault_login_new(&a->login, server, &a->queue, login_done, a) < 0) {
-                vault_auth_free(a);
+                vault_token_free(a);
                 return -ENOMEM;
         }
         *ret_auth = a;
         return 0;
 }
 
-struct vault_auth *vault_auth_free(struct vault_auth *a)
+struct vault_token *vault_token_free(struct vault_token *a)
 {
         if (!a)
                 return NULL;
