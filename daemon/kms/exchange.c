@@ -63,6 +63,7 @@ static void release(struct exchange *x)
         x->timer = NULL;
         if (x->state != EXCHANGE_QUEUED)
                 q->n_running--;
+        x->state = EXCHANGE_IS_OVER;
         list_unlink(&x->link);
         queue_run(q);
 }
@@ -78,14 +79,7 @@ static void finish(struct exchange *x)
 
         if (error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED)
                 retry_after_msec = x->retry_after_msec > wait_msec ? x->retry_after_msec : wait_msec;
-        http_cancel(q->http, &x->call);
-        event_free(x->timer);
-        x->timer = NULL;
-        if (x->state != EXCHANGE_QUEUED)
-                q->n_running--;
-        x->state = EXCHANGE_IS_OVER;
-        list_unlink(&x->link);
-        queue_run(q);
+        release(x);
         x->done(x, error, error ? why.text : "", retry_after_msec);
 }
 
