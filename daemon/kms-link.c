@@ -17,7 +17,7 @@ struct kms_link {
         struct stream *stream;
         struct event *readable, *writable, *kick;
         struct list calls; /* sent ones and waiting ones, in order of arrival */
-        size_t n_sent;
+        size_t n_sent, in_flight_max;
         uint32_t next_id;
         char last_error[256];
         struct kms_link_counters counters;
@@ -129,8 +129,10 @@ static void link_answer(struct kms_link *l, uint32_t request_id, const union mes
 {
         struct list *node, *following;
 
-        if (reply->number == MESSAGE_WELCOME)
+        if (reply->number == MESSAGE_WELCOME) {
+                l->in_flight_max = reply->welcome.in_flight_max > 0 ? reply->welcome.in_flight_max : 1;
                 return;
+        }
         list_for_each_safe(node, following, &l->calls) {
                 struct kms_call *call = list_entry(node, struct kms_call, link);
                 _cleanup_(freep) char *sentence = NULL;
@@ -217,6 +219,7 @@ static int link_connect(struct kms_link *l)
 
         if (l->stream)
                 return 0;
+        l->in_flight_max = IN_FLIGHT_MAX;
         if (strlen(l->path) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
         memcpy(address.sun_path, l->path, strlen(l->path) + 1);
@@ -277,7 +280,7 @@ static void link_kick(evutil_socket_t fd, short what, void *userdata)
 
                 if (call->sent)
                         continue;
-                if (l->n_sent >= IN_FLIGHT_MAX)
+                if (l->n_sent >= l->in_flight_max)
                         break;
                 r = link_send(l, call);
                 if (r == -ENOBUFS)

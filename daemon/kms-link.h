@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kms-link: lkmd's one connection to the KMS worker. Connects when there is something to ask, keeps at most
- * IN_FLIGHT_MAX calls unanswered and the rest in order, repeats a call on a new connection when the worker went away
+ * kms-link: lkmd's one connection to the KMS worker. Connects when there is something to ask, keeps at most as many
+ * calls unanswered as the worker's WELCOME allows (IN_FLIGHT_MAX before it) and the rest in order, repeats a call on a new connection when the worker went away
  * under it, and ends every call by its deadline. Knows messages, not records or policy.
  */
 #pragma once

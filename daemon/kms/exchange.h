@@ -95,3 +95,5 @@ void exchange_ready(struct exchange *x);
 void exchange_fail(struct exchange *x, enum proto_error error, const char *sentence);
 /** exchange_is_waiting() - between EXCHANGE_WAIT and exchange_ready(). */
 bool exchange_is_waiting(const struct exchange *x);
+/** exchange_cancel() - end @x without done(); it was started and has not ended. */
+void exchange_cancel(struct exchange *x);
