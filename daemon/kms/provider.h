@@ -88,6 +88,7 @@ struct provider {
         char *(*policy)(const struct kek *kek);
 };
 
+extern const struct provider provider_aws;
 extern const struct provider provider_local;
 
 /** provider_find() - by type, or NULL. */
