@@ -338,7 +338,7 @@ static void judge_answer(struct aws_call *c, const struct http_response *respons
                 return;
         }
         answer = parse_body(response->body);
-        r = !answer || (operations[c->operation].plaintext && !json_object_get(answer, "Plaintext"));
+        r = !answer || (operations[c->operation].plaintext && !json_is_string(json_object_get(answer, "Plaintext")));
         if (r == 0 && operations[c->operation].blob)
                 r = take_blob(c, answer);
         ret_verdict->action = EXCHANGE_END;

@@ -9,7 +9,7 @@ enum { REPLIES = 8 };
 struct kek *kek;
 struct config_kek config;
 struct pairs context;
-static char directory[64], credentials_path[128];
+static char directory[64], credentials_path[128], endpoint[64];
 static char replies[REPLIES][4096];
 static unsigned next_reply;
 static struct http_server_reply script[REPLIES];
@@ -58,11 +58,12 @@ void aws_setup(void)
         snprintf(directory, sizeof(directory), "/tmp/lkm-aws-XXXXXX");
         ck_assert_ptr_nonnull(mkdtemp(directory));
         snprintf(credentials_path, sizeof(credentials_path), "%s/credentials", directory);
+        snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", server.port);
         credentials_are("AKIDEXAMPLE", NULL);
         context = (struct pairs){ .n = 2,
                                   .pair = { { BYTES_LITERAL("lkm:database"), BYTES_LITERAL("1") },
                                             { BYTES_LITERAL("purpose"), BYTES_LITERAL("unit-test") } } };
-        config = (struct config_kek){ .name = name, .kms_type = KMS_TYPE_AWS, .endpoint = url, .aws_credentials_file = credentials_path };
+        config = (struct config_kek){ .name = name, .kms_type = KMS_TYPE_AWS, .endpoint = endpoint, .aws_credentials_file = credentials_path };
         kek_is(ARN, NULL);
         next_reply = 0;
 }

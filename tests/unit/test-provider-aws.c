@@ -146,7 +146,7 @@ END_TEST
 
 START_TEST(largest_context_and_blob_fit)
 {
-        static char text[PAIRS_MAX][PAIR_VALUE_MAX], names[PAIRS_MAX][PAIR_KEY_MAX];
+        static char text[PAIRS_MAX][PAIR_VALUE_MAX], names[PAIRS_MAX][PAIR_KEY_MAX], token[4096];
         static uint8_t blob[WRAPPED_MAX];
         struct asked *a = asked_new(PLENTY);
 
@@ -163,7 +163,16 @@ START_TEST(largest_context_and_blob_fit)
         expect(a, PROTO_ERROR_NONE, 1);
         ck_assert_uint_gt(strlen(server.request), 17000);
         json_decref(body());
-        /* Twice that context is more than a request may be. */
+        KMS_SAYS(reply(200, "", "{\"SourceKeyId\":\"" ARN "\",\"KeyId\":\"" ARN "\",\"CiphertextBlob\":\"" BLOB_BASE64 "\"}"));
+        a = asked_new(PLENTY);
+        provider_aws.rewrap(kek, &a->call, BYTES_LITERAL(ARN), (struct bytes){ blob, sizeof(blob) }, &context);
+        asked_wait(a);
+        expect(a, PROTO_ERROR_NONE, 1);
+        ck_assert_uint_gt(strlen(server.request), 28000);
+        /* And with that, a long grant token is more than a request may be. */
+        memset(token, 't', sizeof(token) - 1);
+        config.grant_tokens = token;
+        kek_is(ARN, NULL);
         a = asked_new(PLENTY);
         provider_aws.rewrap(kek, &a->call, BYTES_LITERAL(ARN), (struct bytes){ blob, sizeof(blob) }, &context);
         asked_wait(a);
