@@ -89,6 +89,7 @@ struct provider {
 };
 
 extern const struct provider provider_local;
+extern const struct provider provider_socket;
 
 /** provider_find() - by type, or NULL. */
 const struct provider *provider_find(enum kms_type type);
