@@ -194,8 +194,8 @@ static void link_answer(struct kms_link *l, uint32_t request_id, const union mes
         }
         sentence = bytes_to_string(reply->error.sentence);
         snprintf(l->last_error, sizeof(l->last_error), "%s", sentence ? sentence : "");
-        if (call)
-                call_end(call, reply->error.code, NULL, sentence ? sentence : "");
+        if (call) /* an error without a number is one all the same */
+                call_end(call, reply->error.code ? reply->error.code : PROTO_ERROR_KMS_MISCONFIGURED, NULL, sentence ? sentence : "");
         else if (request_id == 0)
                 l->refusal = reply->error.code;
 }
