@@ -203,7 +203,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0)
                 event_base_loopexit(d->base, NULL);
 }
 
@@ -351,7 +351,7 @@ static int start(struct lkmd *d)
                 return -ENOMEM;
         r = cache_new(&d->cache, d->config->cache_keys, on_evicted, d);
         if (r == 0)
-                r = kms_link_new(&d->kms, d->base, d->config->kms_socket);
+                r = kms_link_new(&d->kms, d->base, d->config->kms_socket, "lkmd " LKM_VERSION, "the KMS worker");
         if (r == 0)
                 r = start_audit(d);
         if (r < 0)
