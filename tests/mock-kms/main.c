@@ -61,10 +61,34 @@ static bool is_loopback(const struct sockaddr_storage *address)
         return address->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
+/* "127.0.0.1:PORT" or "[::1]:PORT". */
+static int parse_numbers(struct listen_address *ret, char *text)
+{
+        struct sockaddr_in *four = (struct sockaddr_in *)&ret->address;
+        struct sockaddr_in6 *six = (struct sockaddr_in6 *)&ret->address;
+        char *colon = strrchr(text, ':');
+        size_t n = colon ? (size_t)(colon - text) : 0;
+        uint64_t port;
+
+        if (!n || !text_number(&port, colon + 1, UINT16_MAX))
+                return -EINVAL;
+        *colon = '\0';
+        if (text[0] == '[' && text[n - 1] == ']') {
+                text[n - 1] = '\0';
+                *six = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
+                ret->n = sizeof(*six);
+                return inet_pton(AF_INET6, text + 1, &six->sin6_addr) == 1 ? 0 : -EINVAL;
+        }
+        *four = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+        ret->n = sizeof(*four);
+        return inet_pton(AF_INET, text, &four->sin_addr) == 1 ? 0 : -EINVAL;
+}
+
 static int parse_address(struct listen_address *ret, const char *text)
 {
-        ret->n = sizeof(ret->address);
-        if (evutil_parse_sockaddr_port(text, (struct sockaddr *)&ret->address, &ret->n) < 0) {
+        _cleanup_(freep) char *copy = text_copy(text);
+
+        if (parse_numbers(ret, copy) < 0) {
                 log_error("%s is not an address and port, such as 127.0.0.1:0 or [::1]:0", text);
                 return -EINVAL;
         }
