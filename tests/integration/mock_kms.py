@@ -6,10 +6,12 @@
     ... mock.http, mock.https, mock.ca, mock.client_certificate ...
     mock.stop()
 """
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -122,3 +124,16 @@ class MockKms:
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
         return None
+
+
+def under_test_venv(*modules):
+    """Go on in the Python of $LKM_TEST_VENV, a virtual environment, when this one lacks one of @modules. Where that lacks them too,
+    the test ends as skipped."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    folder = os.environ.get("LKM_TEST_VENV")
+    if not missing:
+        return
+    if folder and os.path.realpath(sys.prefix) != os.path.realpath(folder):
+        os.execv(os.path.join(folder, "bin/python"), [os.path.join(folder, "bin/python"), *sys.argv])
+    print(f"skipped: {', '.join(missing)} cannot be imported; LKM_TEST_VENV names a virtual environment that has it")
+    sys.exit(77)

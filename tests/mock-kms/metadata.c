@@ -98,7 +98,7 @@ static void get_metadata(struct mock *m, const struct request *r, struct answer 
                 answer_text(a, *s->role ? 200 : 404, "text/plain", s->role);
         else if (*s->role && text_starts(r->path, CREDENTIALS) && strcmp(r->path + strlen(CREDENTIALS), s->role) == 0)
                 answer_credentials(m, a);
-        else if (strcmp(r->path, META "placement/availability-zone") == 0)
+        else if (strcmp(r->path, META "placement/availability-zone") == 0 || strcmp(r->path, META "placement/availability-zone/") == 0)
                 answer_text(a, 200, "text/plain", zone);
         else if (strcmp(r->path, META "placement/region") == 0)
                 answer_text(a, 200, "text/plain", s->region);
