@@ -99,7 +99,7 @@ class Server:
 
 
 class OpenBao(Server):
-    """The real server. @tls: a listener with TLS and file storage, to be unsealed; else dev mode, in memory, over HTTP on loopback."""
+    """The real server. @tls: a listener with TLS and storage in files (its own kind, raft), to be unsealed; else dev mode, in memory, over HTTP on loopback."""
 
     def __init__(self, case, tls=False):
         super().__init__(case)
@@ -117,15 +117,20 @@ class OpenBao(Server):
         self.certificates = make_certificates(self.case.directory)
         self.context = ssl.create_default_context(cafile=self.certificates["ca"])
         self.address = f"https://127.0.0.1:{self.port}"
+        os.mkdir(self.case.path("bao-storage"))
         config = self.case.write("bao.hcl", f"""
-            storage "file" {{ path = "{self.case.path('bao-storage')}" }}
+            storage "raft" {{
+              path = "{self.case.path('bao-storage')}"
+              node_id = "one"
+              performance_multiplier = 1
+            }}
             listener "tcp" {{
               address = "127.0.0.1:{self.port}"
               tls_cert_file = "{self.certificates['server']}"
               tls_key_file = "{self.certificates['server-key']}"
             }}
             api_addr = "{self.address}"
-            disable_mlock = true
+            cluster_addr = "https://127.0.0.1:{free_port()}"
             """)
         self.arguments = ["server", f"-config={config}"]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One conformance suite for every real provider of lkm-kms, against lkm-mock-kms, moto with its signatures checked, and the OpenBao server (in dev mode, and with TLS
-and file storage, sealed and unsealed). LKM_TEST_VAULT_ADDR and LKM_TEST_VAULT_TOKEN (a root token) add another server, HashiCorp's Vault included."""
+and storage in files, sealed and unsealed). LKM_TEST_VAULT_ADDR and LKM_TEST_VAULT_TOKEN (a root token) add another server, HashiCorp's Vault included."""
 import json
 import os
 import subprocess
