@@ -231,9 +231,10 @@ static enum proto_error metadata_judge(const struct aws_kek *k, const json_t *me
 
         if (!*spec)
                 spec = member(metadata, "CustomerMasterKeySpec");
-        if (strcmp(usage, "ENCRYPT_DECRYPT") != 0 || (*spec && strcmp(spec, "SYMMETRIC_DEFAULT") != 0)) {
+        /* What is not said is left to the operations to find out. */
+        if ((*usage && strcmp(usage, "ENCRYPT_DECRYPT") != 0) || (*spec && strcmp(spec, "SYMMETRIC_DEFAULT") != 0)) {
                 sentence_set(ret_why, "%s is a key for %s of the kind %s; a KEK has to be one for ENCRYPT_DECRYPT of the kind SYMMETRIC_DEFAULT. Name such "
-                             "a key in kek_id of [kek %s]", k->arn, *usage ? usage : "no use", *spec ? spec : "?", k->config->name);
+                             "a key in kek_id of [kek %s]", k->arn, *usage ? usage : "an unknown use", *spec ? spec : "unknown", k->config->name);
                 return PROTO_ERROR_KMS_MISCONFIGURED;
         }
         if (works)
