@@ -22,7 +22,9 @@ void credentials_are(const char *access_key_id, const char *session_token)
         ck_assert_int_ge(fd, 0);
         f = fdopen(fd, "w");
         ck_assert_ptr_nonnull(f);
-        fprintf(f, "[default]\naws_access_key_id = %s\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n", access_key_id);
+        fprintf(f,
+                "[default]\naws_access_key_id = %s\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n",
+                access_key_id);
         if (session_token)
                 fprintf(f, "aws_session_token = %s\n", session_token);
 }
@@ -63,7 +65,9 @@ void aws_setup(void)
         context = (struct pairs){ .n = 2,
                                   .pair = { { BYTES_LITERAL("lkm:database"), BYTES_LITERAL("1") },
                                             { BYTES_LITERAL("purpose"), BYTES_LITERAL("unit-test") } } };
-        config = (struct config_kek){ .name = name, .kms_type = KMS_TYPE_AWS, .endpoint = endpoint, .aws_credentials_file = credentials_path };
+        config = (struct config_kek){
+                .name = name, .kms_type = KMS_TYPE_AWS, .endpoint = endpoint, .aws_credentials_file = credentials_path
+        };
         kek_is(ARN, NULL);
         next_reply = 0;
 }
@@ -88,19 +92,26 @@ const char *reply(int status, const char *headers, const char *format, ...)
         va_start(arguments, format);
         vsnprintf(body, sizeof(body), format, arguments);
         va_end(arguments);
-        snprintf(text, sizeof(replies[0]), "HTTP/1.1 %d Text\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %zu\r\n%s\r\n%s", status,
-                 strlen(body), headers, body);
+        snprintf(text, sizeof(replies[0]),
+                 "HTTP/1.1 %d Text\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %zu\r\n%s\r\n%s",
+                 status, strlen(body), headers, body);
         return text;
 }
 
 const char *generated(const char *arn)
 {
-        return reply(200, "", "{\"CiphertextBlob\":\"" BLOB_BASE64 "\",\"Plaintext\":\"" KEY_BASE64 "\",\"KeyId\":\"%s\",\"New\":{\"a\":[1]}}", arn);
+        return reply(200, "",
+                     "{\"CiphertextBlob\":\"" BLOB_BASE64 "\",\"Plaintext\":\"" KEY_BASE64
+                     "\",\"KeyId\":\"%s\",\"New\":{\"a\":[1]}}",
+                     arn);
 }
 
 const char *decrypted(const char *arn)
 {
-        return reply(200, "", "{\"KeyId\":\"%s\",\"Plaintext\":\"" KEY_BASE64 "\",\"EncryptionAlgorithm\":\"SYMMETRIC_DEFAULT\"}", arn);
+        return reply(200, "",
+                     "{\"KeyId\":\"%s\",\"Plaintext\":\"" KEY_BASE64
+                     "\",\"EncryptionAlgorithm\":\"SYMMETRIC_DEFAULT\"}",
+                     arn);
 }
 
 const char *failed(int status, const char *code)
@@ -110,8 +121,10 @@ const char *failed(int status, const char *code)
 
 const char *described(const char *arn, const char *state, const char *usage, const char *spec)
 {
-        return reply(200, "", "{\"KeyMetadata\":{\"Arn\":\"%s\",\"Enabled\":%s,\"KeyState\":\"%s\",\"KeyUsage\":\"%s\",\"KeySpec\":\"%s\"}}", arn,
-                     strcmp(state, "Enabled") == 0 ? "true" : "false", state, usage, spec);
+        return reply(
+                200, "",
+                "{\"KeyMetadata\":{\"Arn\":\"%s\",\"Enabled\":%s,\"KeyState\":\"%s\",\"KeyUsage\":\"%s\",\"KeySpec\":\"%s\"}}",
+                arn, strcmp(state, "Enabled") == 0 ? "true" : "false", state, usage, spec);
 }
 
 void kms_says(size_t n, const char *const *texts)
@@ -196,7 +209,8 @@ struct asked *rewrap(const char *record_id)
 
 void expect(struct asked *a, enum proto_error error, unsigned n_requests)
 {
-        ck_assert_msg(a->error == error, "%s instead of %s: %s", a->error ? proto_error_name(a->error) : "no error", proto_error_name(error), a->sentence);
+        ck_assert_msg(a->error == error, "%s instead of %s: %s", a->error ? proto_error_name(a->error) : "no error",
+                      proto_error_name(error), a->sentence);
         ck_assert_uint_eq(server.n_requests, n_requests);
         asked_free(a);
 }

@@ -18,6 +18,7 @@
 #define KEY_BASE64 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define BLOB "ciphertext"
 #define BLOB_BASE64 "Y2lwaGVydGV4dA=="
+#define SESSION_TOKEN "SESSIONTOKENEXAMPLE"
 
 /* One operation and how it ended. */
 struct asked {
@@ -44,7 +45,8 @@ int kek_new(struct sentence *ret_why);
 /** kms_says() - the answers from now on, one for each request, the last one for all that follow. Printed in the manner of printf(3) with
  *  reply(), which returns one of eight buffers. */
 void kms_says(size_t n, const char *const *replies);
-#define KMS_SAYS(...) kms_says(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *), (const char *[]){ __VA_ARGS__ })
+#define KMS_SAYS(...)                                                                                                  \
+        kms_says(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *), (const char *[]){ __VA_ARGS__ })
 const char *reply(int status, const char *headers, const char *format, ...) _printf_(3, 4);
 /** generated(), decrypted() - good answers in the name of @arn. failed() - an error answer. described() - of DescribeKey. */
 const char *generated(const char *arn);
