@@ -143,7 +143,7 @@ END_TEST
 
 START_TEST(only_the_arn_of_a_key_is_one)
 {
-        static const char *const good[] = { ARN("us-east-1", "key/" ID), ARN("eu-west-1", "key/" MRK),
+        static const char *const good[] = { (ARN("us-east-1", "key/" ID)), (ARN("eu-west-1", "key/" MRK)),
                                             "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/" ID };
         static const char *const bad[] = { "",
                                            ID,
