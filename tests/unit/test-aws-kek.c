@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <sys/syscall.h>
 
-#include "tests/unit/aws-ask.h"
+#include "tests/unit/aws-kms-ask.h"
 
 #define ALIAS_ARN "arn:aws:kms:" REGION ":" ACCOUNT ":alias/lkm"
 #define GOOD "Enabled", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The AWS provider when KMS refuses: what is repeated, what ends at once, and what mends itself. */
 #include "daemon/kms/sigv4.h"
-#include "tests/unit/aws-ask.h"
+#include "tests/unit/aws-kms-ask.h"
 
 /* ---- errors ---- */
 

@@ -2,7 +2,7 @@
 /* The AWS provider against a KMS that answers by a script: each question, and each answer that must not be taken. */
 #include <jansson.h>
 
-#include "tests/unit/aws-ask.h"
+#include "tests/unit/aws-kms-ask.h"
 
 /* The bytes that KEY_BASE64 stands for. */
 static bool key_is_good(struct secret *key)

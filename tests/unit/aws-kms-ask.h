@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* aws-ask: the fixture of the tests of the AWS provider: a KEK, a scripted KMS on the test's own loop, credentials in a file. */
+/* aws-kms-ask: the fixture of the tests of the AWS provider: a KEK, a scripted KMS on the test's own loop, credentials in a file. */
 #pragma once
 
 #include "daemon/kms/provider.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/unit/aws-ask.h"
+#include "tests/unit/aws-kms-ask.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
