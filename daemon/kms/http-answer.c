@@ -168,6 +168,9 @@ static size_t on_header(char *data, size_t size, size_t n, void *userdata)
                 memset(&t->kept, 0, sizeof(t->kept));
                 t->date_usec = t->retry_after_date_usec = 0;
                 t->retry_after_msec = t->retry_after_amz_msec = 0;
+                t->has_head = false;
+        } else if (n <= 2) {
+                t->has_head = true;
         } else if (line_parse(&line, data, n)) {
                 take_line(t, &line);
         }
@@ -225,28 +228,23 @@ static const char *os_error(const struct http_transfer *t)
         return number > 0 ? strerrordesc_np((int)number) : NULL;
 }
 
-static bool has_happened(const struct http_transfer *t, CURLINFO when)
-{
-        curl_off_t usec = 0;
-
-        return curl_easy_getinfo(t->easy, when, &usec) == CURLE_OK && usec > 0;
-}
-
 #define SAY(...) snprintf(t->what, sizeof(t->what), __VA_ARGS__)
 
 static enum http_failure say_timeout(struct http_transfer *t)
 {
         uint64_t msec = t->timeout_usec / USEC_PER_MSEC;
+        curl_off_t resolved = 0;
 
-        if (!has_happened(t, CURLINFO_NAMELOOKUP_TIME_T)) {
+        curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+        if (resolved == 0 && !t->connected) {
                 SAY("cannot resolve %s: the name servers did not answer in time", *t->proxy ? t->proxy : t->host);
                 return HTTP_FAILURE_RESOLVE;
         }
-        if (!has_happened(t, CURLINFO_CONNECT_TIME_T)) {
+        if (!t->met && !t->connected) {
                 SAY("nobody answers at %s: no connection came about in time", *t->proxy ? t->proxy : t->host);
                 return HTTP_FAILURE_CONNECT;
         }
-        if (!has_happened(t, CURLINFO_PRETRANSFER_TIME_T))
+        if (!t->connected)
                 SAY("%s takes connections, but the TLS handshake with it did not end within %" PRIu64 " ms", t->host, msec);
         else
                 SAY("%s did not answer within %" PRIu64 " ms", t->host, msec);
@@ -286,10 +284,10 @@ static enum http_failure say_tls(struct http_transfer *t, CURLcode code)
         curl_easy_getinfo(t->easy, CURLINFO_SSL_VERIFYRESULT, &verdict);
         if (code == CURLE_SSL_CONNECT_ERROR && is_cut_handshake(t))
                 return say_cut(t);
-        if (code == CURLE_PEER_FAILED_VERIFICATION && verdict != X509_V_OK)
+        if (code == CURLE_PEER_FAILED_VERIFICATION && verdict > X509_V_ERR_UNSPECIFIED)
                 SAY("the certificate of %s is not valid: %s. The authorities that count are in %s", t->host,
                     X509_verify_cert_error_string(verdict), t->ca_file);
-        else if (code == CURLE_PEER_FAILED_VERIFICATION)
+        else if (code == CURLE_PEER_FAILED_VERIFICATION && strstr(t->error, "subject name"))
                 SAY("the certificate of %s is not valid: it was made for another name", t->host);
         else if (code == CURLE_SSL_CACERT_BADFILE)
                 SAY("cannot read the certificates of authorities in %s", t->ca_file);
@@ -312,6 +310,12 @@ static enum http_failure say_local(struct http_transfer *t)
         return HTTP_FAILURE_LOCAL;
 }
 
+static enum http_failure say_refused(struct http_transfer *t)
+{
+        SAY("the URL of %s is not one that can be asked", t->host);
+        return HTTP_FAILURE_REFUSED;
+}
+
 static enum http_failure classify(struct http_transfer *t, CURLcode code)
 {
         if (t->failure == HTTP_FAILURE_TOO_LARGE)
@@ -321,8 +325,8 @@ static enum http_failure classify(struct http_transfer *t, CURLcode code)
         if (t->failure != HTTP_FAILURE_NONE)
                 return t->failure; /* with its sentence */
         switch (code) {
-        case CURLE_OK:
-                return HTTP_FAILURE_NONE;
+        case CURLE_OK: /* which libcurl says when the connection ends inside the headers, too */
+                return t->has_head ? HTTP_FAILURE_NONE : say_cut(t);
         case CURLE_COULDNT_RESOLVE_HOST:
         case CURLE_COULDNT_RESOLVE_PROXY:
                 SAY("cannot resolve %s: the name has no address, or no name server answers",
@@ -349,10 +353,10 @@ static enum http_failure classify(struct http_transfer *t, CURLcode code)
         case CURLE_OUT_OF_MEMORY:
         case CURLE_FAILED_INIT:
                 return say_local(t);
-        case CURLE_UNSUPPORTED_PROTOCOL:
+        case CURLE_UNSUPPORTED_PROTOCOL: /* also of a peer that does not speak HTTP */
+                return t->connected ? say_cut(t) : say_refused(t);
         case CURLE_URL_MALFORMAT:
-                transfer_refuse(t, "the URL of %s is not one that can be asked", t->host);
-                return HTTP_FAILURE_REFUSED;
+                return say_refused(t);
         default:
                 /* TLS 1.3 refuses a client's certificate only after the handshake. */
                 return strstr(t->error, " alert ") ? say_tls(t, code) : say_cut(t);

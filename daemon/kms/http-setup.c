@@ -30,8 +30,19 @@ void transfer_refuse(struct http_transfer *t, const char *format, ...)
 /* Decrypted records are wiped when they were delivered, and not when the connection ends. */
 static CURLcode harden_tls(CURL *easy, void *context, void *userdata)
 {
+        struct http_transfer *t = userdata;
+
         SSL_CTX_set_options(context, SSL_OP_CLEANSE_PLAINTEXT);
+        t->met = true; /* this is called when there is a connection */
         return CURLE_OK;
+}
+
+static int on_connected(void *userdata, char *peer, char *own, int peer_port, int own_port)
+{
+        struct http_transfer *t = userdata;
+
+        t->connected = true;
+        return CURL_PREREQFUNC_OK;
 }
 
 static CURLcode set_tls(struct http_transfer *t, const struct http_transport *transport)
@@ -46,6 +57,7 @@ static CURLcode set_tls(struct http_transfer *t, const struct http_transport *tr
         SET(CURLOPT_CAINFO, ca_file);
         SET(CURLOPT_CAPATH, NULL); /* with a folder libcurl would not keep the parsed file for the next connection */
         SET(CURLOPT_SSL_CTX_FUNCTION, harden_tls);
+        SET(CURLOPT_SSL_CTX_DATA, t);
         if (transport->client_certificate) {
                 SET(CURLOPT_SSLCERT, transport->client_certificate);
                 SET(CURLOPT_SSLKEY, transport->client_key);
@@ -223,6 +235,8 @@ static CURLcode set_request(struct http_transfer *t, const struct http_request *
         SET(CURLOPT_PROTOCOLS_STR, https ? "https" : "http");
         SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
         SET(CURLOPT_FOLLOWLOCATION, 0L);
+        SET(CURLOPT_PREREQFUNCTION, on_connected);
+        SET(CURLOPT_PREREQDATA, t);
         SET(CURLOPT_USERAGENT, "lkm/" LKM_VERSION);
         if (code == CURLE_OK)
                 code = set_tls(t, &request->transport);

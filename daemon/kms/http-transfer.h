@@ -40,6 +40,8 @@ struct http_transfer {
         uint8_t *request_view; /* libcurl reads the body from here */
         uint64_t timeout_usec;
 
+        bool met, connected; /* there was somebody to begin TLS with; the connection is ready for the request */
+        bool has_head; /* the answer's headers are complete */
         struct secret *body;
         size_t n_body, n_room; /* bytes received; what the slot of @body holds */
         size_t n_header_bytes;
