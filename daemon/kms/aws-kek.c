@@ -321,8 +321,8 @@ static void on_described(struct aws_call *call, enum proto_error error, const ch
 
         if (error == PROTO_ERROR_KMS_DENIED && !d->answered) {
                 k->may_not_describe = true;
-                log_notice("KEK %s: %s. Until then its wraps are tried with %s as it is", k->config->name, sentence,
-                           k->config->kek_id);
+                log_notice("KEK %s: its wraps are tried with %s as it is, since it may not be looked up. %s",
+                           k->config->name, k->config->kek_id, sentence);
                 error = PROTO_ERROR_NONE;
         }
         sentence_set(&why, "%s", sentence);
