@@ -69,8 +69,8 @@ enum proto_error vault_key_judge(const struct vault_server *server, const json_t
         expect(data, "exportable", false, notes, sizeof(notes));
         expect(data, "allow_plaintext_backup", false, notes, sizeof(notes));
         if (*notes)
-                sentence_set(ret_note, "%s of %s/keys/%s: whoever has leave at Vault can take the key out. That cannot be set back; a new key would do",
-                             notes, mount, key);
+                sentence_set(ret_note, "of the key %s/keys/%s, %s: whoever has leave at Vault can take it out. That cannot be set back; make another key", mount,
+                             key, notes);
         if (!*faults)
                 return PROTO_ERROR_NONE;
         sentence_set(ret_why,
