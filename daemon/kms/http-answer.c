@@ -310,6 +310,12 @@ static enum http_failure say_local(struct http_transfer *t)
         return HTTP_FAILURE_LOCAL;
 }
 
+static enum http_failure say_refused(struct http_transfer *t)
+{
+        SAY("the URL of %s is not one that can be asked", t->host);
+        return HTTP_FAILURE_REFUSED;
+}
+
 static enum http_failure classify(struct http_transfer *t, CURLcode code)
 {
         if (t->failure == HTTP_FAILURE_TOO_LARGE)
@@ -347,13 +353,10 @@ static enum http_failure classify(struct http_transfer *t, CURLcode code)
         case CURLE_OUT_OF_MEMORY:
         case CURLE_FAILED_INIT:
                 return say_local(t);
-        case CURLE_UNSUPPORTED_PROTOCOL:
-                if (t->connected) /* it does not speak HTTP */
-                        return say_cut(t);
-                /* fall through */
+        case CURLE_UNSUPPORTED_PROTOCOL: /* also of a peer that does not speak HTTP */
+                return t->connected ? say_cut(t) : say_refused(t);
         case CURLE_URL_MALFORMAT:
-                transfer_refuse(t, "the URL of %s is not one that can be asked", t->host);
-                return HTTP_FAILURE_REFUSED;
+                return say_refused(t);
         default:
                 /* TLS 1.3 refuses a client's certificate only after the handshake. */
                 return strstr(t->error, " alert ") ? say_tls(t, code) : say_cut(t);
