@@ -193,7 +193,8 @@ class Cache(DaemonCase):
         clients = [self.client(), self.client()]
         records = [self.create(clients[0]) for _ in range(150)]
         key = self.get(clients[0], records[0])
-        self.evict(clients[0], records[0])
+        for record in records:
+            self.evict(clients[0], record)
         self.finish(self.kms)
         Gatherer(self.path("kms.sock"), key)
         for i, record in enumerate(records):
