@@ -53,8 +53,8 @@ static void queue_run(struct exchange_queue *q)
 
 /* ---- ends ---- */
 
-/* Let go of all that @x holds. */
-static void release(struct exchange *x)
+/* Out of the queue, whose next one begins. */
+static void leave(struct exchange *x)
 {
         struct exchange_queue *q = x->queue;
 
@@ -79,7 +79,7 @@ static void finish(struct exchange *x)
 
         if (error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED)
                 retry_after_msec = x->retry_after_msec > wait_msec ? x->retry_after_msec : wait_msec;
-        release(x);
+        leave(x);
         x->done(x, error, error ? why.text : "", retry_after_msec);
 }
 
@@ -361,12 +361,16 @@ void exchange_fail(struct exchange *x, enum proto_error error, const char *sente
         wake_now(x, EXCHANGE_ENDS);
 }
 
+void exchange_cancel(struct exchange *x)
+{
+        if (!x->timer)
+                return;
+        if (x->state == EXCHANGE_ASKS)
+                x->queue->breaker.trying = false; /* if it was this one, another may find out */
+        leave(x);
+}
+
 bool exchange_is_waiting(const struct exchange *x)
 {
         return x->state == EXCHANGE_WAITS;
-}
-
-void exchange_cancel(struct exchange *x)
-{
-        release(x);
 }

@@ -25,8 +25,12 @@ static bool entry_load(struct kek_table *t, struct kek_entry *entry)
         struct sentence before = entry->why;
         int r = entry->provider->kek_new(&entry->kek, entry->config, t->environment, &entry->why);
 
-        if (r == 0)
+        if (r == 0) {
                 *entry->why.text = '\0';
+        } else {
+                entry->last_error = entry->why;
+                entry->last_error_wall_usec = clock_wall_usec();
+        }
         entry_changed(entry, &before);
         return r == 0;
 }

@@ -89,7 +89,7 @@ struct provider {
         char *(*policy)(const struct kek *kek);
 };
 
-extern const struct provider provider_local, provider_vault;
+extern const struct provider provider_aws, provider_local, provider_socket, provider_vault;
 
 /** provider_find() - by type, or NULL. */
 const struct provider *provider_find(enum kms_type type);
