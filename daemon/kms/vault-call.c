@@ -43,8 +43,10 @@ static void follow(struct vault_call *c, const struct http_response *response, s
 {
         const char *location = http_response_header(response, "location");
 
-        if (!c->redirection && vault_server_may_follow(c->server, c->path, location) && (c->redirection = strdup(location)))
+        if (!c->redirection && vault_server_may_follow(c->server, c->path, location) && (c->redirection = strdup(location))) {
+                verdict->error = PROTO_ERROR_KMS_UNREACHABLE; /* where it is not granted any more: nodes that send to and fro */
                 return;
+        }
         if (c->redirection)
                 vault_call_refuse(c, verdict, PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT,
                                   "the node that it sends to is a standby too. The cluster is choosing an active node; check `vault status`");

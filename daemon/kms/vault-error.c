@@ -66,6 +66,8 @@ static const struct vault_meaning meanings[] = {
           "it does not make keys of 256 bits", "Check that {mount} is a transit engine" },
         { TRANSIT, 400, 400, NULL, PROTO_ERROR_KMS_MISCONFIGURED, EXCHANGE_END, VAULT_SPECIAL_NONE, "it refuses the request",
           "Check the key (`vault read {mount}/keys/{key}`)" },
+        { ANY, 404, 404, "namespace not found", PROTO_ERROR_KMS_MISCONFIGURED, EXCHANGE_END, VAULT_SPECIAL_NONE,
+          "there is no such namespace", "Correct namespace (`vault namespace list`)" },
         { KEY, 404, 404, "no handler", PROTO_ERROR_KMS_MISCONFIGURED, EXCHANGE_END, VAULT_SPECIAL_NONE, "nothing is mounted at {mount}",
           "Correct mount and namespace, or run `vault secrets enable -path={mount} transit`" },
         { KEY, 404, 404, NULL, PROTO_ERROR_KMS_NOT_FOUND, EXCHANGE_END, VAULT_SPECIAL_NONE, "there is no key {mount}/keys/{key}",

@@ -45,7 +45,7 @@ struct vault_names {
 
 /** vault_error_find() - @text: the errors of the answer, joined; "" for none. Return: never NULL. */
 const struct vault_meaning *vault_error_find(enum vault_kind kind, int status, const char *text);
-/** vault_error_sentence() - "Vault at HOST: WHAT (status N: TEXT). TODO". */
+/** vault_error_sentence() - "Vault at HOST: WHAT (status N: TEXT). WHAT TO DO". */
 void vault_error_sentence(struct sentence *ret_sentence, const struct vault_meaning *meaning, const struct vault_names *names, int status,
                           const char *text);
 /** vault_error_text() - append @text to what is in @ret_text, fit to be shown: one line, not over VAULT_TEXT_MAX, and without words that look like a token. */

@@ -69,8 +69,8 @@ enum proto_error vault_key_judge(const struct vault_server *server, const json_t
         expect(data, "exportable", false, notes, sizeof(notes));
         expect(data, "allow_plaintext_backup", false, notes, sizeof(notes));
         if (*notes)
-                sentence_set(ret_note, "%s of %s/keys/%s: whoever has leave at Vault can take the key out. That cannot be set back; a new key would do",
-                             notes, mount, key);
+                sentence_set(ret_note, "of the key %s/keys/%s, %s: whoever has leave at Vault can take it out. That cannot be set back; make another key", mount,
+                             key, notes);
         if (!*faults)
                 return PROTO_ERROR_NONE;
         sentence_set(ret_why,
@@ -142,7 +142,8 @@ static void check_failed(struct vault_key *k, enum proto_error error, const char
         sentence_set(&why, "%s", sentence && *sentence ? sentence : proto_error_sentence(error));
         /* An outage says nothing of the key, nor does a login that fails: what was good stays so, and the rest is to be found out. */
         if (!is_outage(error) && error != PROTO_ERROR_KMS_CREDENTIALS && error != PROTO_ERROR_INTERNAL) {
-                if (k->state != KEY_BAD || strcmp(k->why.text, why.text) != 0)
+                /* Where somebody waits, the call's end is logged. */
+                if (list_is_empty(&k->waiters) && (k->state != KEY_BAD || strcmp(k->why.text, why.text) != 0))
                         log_error("[kek %s]: %s", k->server->config->name, why.text);
                 k->state = KEY_BAD;
                 k->error = error;
