@@ -18,7 +18,7 @@ struct kms_link {
         struct stream *stream;
         struct event *readable, *writable, *kick;
         struct list calls; /* sent ones and waiting ones, in order of arrival */
-        size_t n_sent;
+        size_t n_sent, in_flight_max;
         uint32_t next_id;
         char last_error[1100]; /* a sentence of the protocol's is at most 1024 bytes */
         unsigned refusal; /* the ERROR by which the peer ended the connection, or 0; its sentence is in last_error */
@@ -185,8 +185,10 @@ static void link_answer(struct kms_link *l, uint32_t request_id, const union mes
         struct kms_call *call = link_find(l, request_id);
         _cleanup_(freep) char *sentence = NULL;
 
-        if (reply->number == MESSAGE_WELCOME)
+        if (reply->number == MESSAGE_WELCOME) {
+                l->in_flight_max = reply->welcome.in_flight_max > 0 ? reply->welcome.in_flight_max : 1;
                 return;
+        }
         if (reply->number != MESSAGE_ERROR) {
                 if (call)
                         call_end(call, 0, reply, "");
@@ -291,6 +293,7 @@ static int link_connect(struct kms_link *l)
 
         if (l->stream)
                 return 0;
+        l->in_flight_max = IN_FLIGHT_MAX;
         l->refusal = 0;
         if (strlen(l->path) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
@@ -345,7 +348,7 @@ static void link_send_all(struct kms_link *l)
 
                 if (call->sent)
                         continue;
-                if (l->n_sent >= IN_FLIGHT_MAX)
+                if (l->n_sent >= l->in_flight_max)
                         break;
                 r = link_send(l, call);
                 if (r == -ENOBUFS)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * kms-link: one connection to somebody who serves the provider's half of the protocol: lkmd's to the KMS worker, and the worker's to each
- * provider behind a socket. Connects when there is something to ask, keeps at most IN_FLIGHT_MAX calls unanswered and the
- * rest in order, repeats a call on a new connection when the peer went away under it, and ends every call by its deadline.
- * Knows messages, not records or policy.
+ * provider behind a socket. Connects when there is something to ask, keeps at most as many calls unanswered as the peer's WELCOME allows
+ * (IN_FLIGHT_MAX before it) and the rest in order, repeats a call on a new connection when the peer went away under it, and ends every call
+ * by its deadline. Knows messages, not records or policy.
  */
 #pragma once
 

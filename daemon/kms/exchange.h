@@ -3,6 +3,12 @@
  * exchange: one question to a KMS, asked as often as it takes: attempts with full jitter between them, inside the asker's deadline and a
  * budget of repetitions; at most EXCHANGE_CALLS_MAX at a time, the rest in order; and a breaker, so that a KMS that is away is asked
  * now and then only. What an answer means is the owner's to judge: the class alone decides.
+ *
+ * Time: the deadline holds in every state. One attempt is given a third of the time from exchange_start() to the deadline, so that a
+ * connection that hangs leaves room for two more; the last attempt that there can be is given all that is left.
+ *
+ * The breaker counts as an outage: no answer (name, connection, time, a cut), a judged UNREACHABLE, and a THROTTLED that is final. Errors of
+ * TLS are none: they do not go away by waiting.
  */
 #pragma once
 
@@ -64,10 +70,20 @@ struct exchange {
         struct exchange_queue *queue;
         struct list link;
         struct http_call call;
-        struct event *timer;
-        unsigned n_attempts, n_at_once;
-        bool running, waits, timed_out;
-        struct exchange_verdict verdict;
+        struct event *timer; /* runs whatever comes next */
+        enum exchange_state {
+                EXCHANGE_IS_OVER, /* or has not begun */
+                EXCHANGE_QUEUED,  /* until one of those that run has ended */
+                EXCHANGE_BEGINS,  /* an attempt is next */
+                EXCHANGE_WAITS,   /* for exchange_ready() */
+                EXCHANGE_ASKS,    /* @call is under way */
+                EXCHANGE_PAUSES,  /* before it is repeated */
+                EXCHANGE_ENDS,    /* done() is next */
+        } state;
+        unsigned n_attempts, n_at_once, n_paid;
+        bool paid_throttled;
+        uint64_t started_usec, resume_usec;
+        struct exchange_verdict verdict; /* the last one */
         uint32_t retry_after_msec;
 };
 
@@ -77,5 +93,7 @@ int exchange_start(struct exchange_queue *q, struct exchange *x);
 void exchange_ready(struct exchange *x);
 /** exchange_fail() - end after EXCHANGE_WAIT; done() is called from the event loop. */
 void exchange_fail(struct exchange *x, enum proto_error error, const char *sentence);
+/** exchange_cancel() - end @x without done(). Allowed when nothing is under way. */
+void exchange_cancel(struct exchange *x);
 /** exchange_is_waiting() - between EXCHANGE_WAIT and exchange_ready(). */
 bool exchange_is_waiting(const struct exchange *x);

@@ -74,7 +74,7 @@ struct http_response {
         const char *what;     /* with a failure: what went wrong and with which host, for people; never a secret */
         int status;           /* 0 with a failure */
         struct secret *body;  /* NULL when empty; take a reference to keep it */
-        const struct http *headers_; /* private */
+        const struct http_transfer *transfer_; /* private; NULL in an answer that was made by hand */
         uint64_t date_wall_usec; /* of the Date header; 0 = none. Only with a status, so from a verified peer */
         uint32_t retry_after_msec; /* Retry-After or x-amz-retry-after; 0 = none */
 };

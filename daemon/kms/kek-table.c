@@ -119,9 +119,9 @@ static json_t *entry_json(const struct kek_entry *entry)
         clock_format(since, entry->since_wall_usec);
         if (entry->last_error_wall_usec)
                 clock_format(last, entry->last_error_wall_usec);
-        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", entry->config->name, "type",
+        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s, s:s}", "name", entry->config->name, "type",
                          kms_type_text(entry->config->kms_type), "kek_id", description.kek_id, "version",
-                         (json_int_t)description.version, "usable", entry->kek && !*why, "since", since, "error", why,
+                         (json_int_t)description.version, "usable", entry->kek && !*why, "since", since, "error", why, "note", description.note ? description.note : "",
                          "last_error", entry->last_error.text, "last_error_at", last);
 }
 

@@ -100,7 +100,7 @@ struct operation *operation_new(struct session *c, uint32_t request_id, struct k
 
         if (!entry)
                 return NULL;
-        if (c->n_calls >= IN_FLIGHT_MAX) {
+        if (c->n_calls >= KMS_IN_FLIGHT_MAX) {
                 session_answer_error(c, request_id, PROTO_ERROR_QUOTA, NULL);
                 return NULL;
         }
@@ -143,7 +143,7 @@ static void on_hello(struct session *c, uint32_t request_id, const union message
                                                .features = { (const uint8_t *)FEATURES, sizeof(FEATURES) - 1 },
                                                .software = BYTES_LITERAL("lkm-kms " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
-                                               .in_flight_max = IN_FLIGHT_MAX } };
+                                               .in_flight_max = KMS_IN_FLIGHT_MAX } };
 
         if (c->greeted) {
                 session_answer_error(c, request_id, PROTO_ERROR_PROTOCOL,

@@ -252,7 +252,7 @@ class Signals(DaemonCase):
         with open(self.config) as file:
             text = file.read().replace("allow = uid:4242", "").replace("[scope medical]", "[scope medical-2]")
         self.write("lkmd.conf", text)
-        self.assertIn("3 scopes", self.reload())
+        self.assertIn("scopes: 3", self.reload())
         self.assertEqual(self.get(client, record).error, RECORD_FOREIGN)
         self.assertEqual(self.status(client)["cache"]["keys"], 0)
 
