@@ -22,7 +22,7 @@ enum option_bit {
 };
 
 static const struct command {
-        const char *name, *arguments, *summary;
+        const char *name, *arguments, *summary; /* @name: one word, or two for what is asked of one thing */
         unsigned options;
         int n_min, n_max;
         command_run *run;
@@ -41,6 +41,10 @@ static const struct command {
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
         { "check", "DB", "verify DB.key without giving out the key", OPTION_SCOPE, 1, 1, command_check },
+        { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list },
+        { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check },
+        { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe },
+        { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy },
 };
 
 static const struct {
@@ -54,7 +58,7 @@ static const struct {
         { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock",
           OPTION_ALWAYS },
         { "json", NULL, "output for programs; errors too", OPTION_ALWAYS },
-        { "timeout", "SECONDS", "deadline of each request (default 10)", OPTION_ALWAYS },
+        { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60)", OPTION_ALWAYS },
         { "help", NULL, "this text", OPTION_ALWAYS },
         { "version", NULL, "version of lkmctl", OPTION_ALWAYS },
 };
@@ -271,22 +275,58 @@ static int parse_options(struct ctl *c, int argc, char **argv, unsigned *ret_bit
         return -1;
 }
 
-static int find_command(const struct command **ret_command, struct ctl *c, const char *name, unsigned bits)
+/* How many of the @n_words given name @command; 0 when they do not. */
+static int match_command(const struct command *command, char **words, int n_words)
+{
+        const char *second = strchr(command->name, ' ');
+        size_t n = second ? (size_t)(second - command->name) : strlen(command->name);
+
+        if (strlen(words[0]) != n || strncmp(command->name, words[0], n) != 0)
+                return 0;
+        if (!second)
+                return 1;
+        return n_words > 1 && strcmp(second + 1, words[1]) == 0 ? 2 : 0;
+}
+
+/* Say that there is none, and which ones begin with the same word. */
+static int no_command(char **words, int n_words)
+{
+        const char *second;
+        bool is_group = false;
+
+        for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
+                second = strchr(commands[i].name, ' ');
+                if (!second || strlen(words[0]) != (size_t)(second - commands[i].name) ||
+                    strncmp(commands[i].name, words[0], strlen(words[0])) != 0)
+                        continue;
+                fprintf(stderr, "%s%s", is_group ? "|" : "lkmctl: use: lkmctl ", is_group ? second + 1 : commands[i].name);
+                is_group = true;
+        }
+        if (is_group)
+                fputc('\n', stderr);
+        else
+                ctl_refuse(EXIT_CODE_USAGE, "there is no command %s", words[0]);
+        return usage();
+}
+
+/* Find the command that the words name, and leave its arguments in @c. */
+static int find_command(const struct command **ret_command, struct ctl *c, char **words, int n_words, unsigned bits)
 {
         const struct command *command = commands, *end = commands + ELEMENTSOF(commands);
+        int n = 0;
 
-        while (command < end && strcmp(command->name, name) != 0)
+        while (command < end && (n = match_command(command, words, n_words)) == 0)
                 command++;
-        if (command == end) {
-                ctl_refuse(EXIT_CODE_USAGE, "there is no command %s", name);
-                return usage();
-        }
+        if (command == end)
+                return no_command(words, n_words);
+        c->arguments = words + n;
+        c->n_arguments = n_words - n;
         for (size_t i = 0; i < ELEMENTSOF(options); i++) {
                 if (bits & options[i].bit & ~(command->options | OPTION_ALWAYS))
-                        return ctl_refuse(EXIT_CODE_USAGE, "%s does not take --%s", name, options[i].name);
+                        return ctl_refuse(EXIT_CODE_USAGE, "%s does not take --%s", command->name, options[i].name);
         }
         if (c->n_arguments < command->n_min || c->n_arguments > command->n_max) {
-                ctl_refuse(EXIT_CODE_USAGE, "use: lkmctl %s %s", name, command->arguments);
+                ctl_refuse(EXIT_CODE_USAGE, "use: lkmctl %s %s", command->name, command->arguments);
                 return usage();
         }
         *ret_command = command;
@@ -309,9 +349,7 @@ int main(int argc, char **argv)
                 ctl_refuse(EXIT_CODE_USAGE, "which command?");
                 return usage();
         }
-        c.arguments = argv + optind + 1;
-        c.n_arguments = argc - optind - 1;
-        r = find_command(&command, &c, argv[optind], bits);
+        r = find_command(&command, &c, argv + optind, argc - optind, bits);
         if (r)
                 return r;
         r = lkm_connect(&c.lkm, &c.connect);

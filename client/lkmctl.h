@@ -32,8 +32,8 @@ struct ctl {
 
 /** Run one command. Return: an exit code. */
 typedef int command_run(struct ctl *c);
-command_run command_check, command_create, command_evict, command_explain, command_get, command_list, command_lock, command_ping,
-        command_sqlcipher, command_status, command_unlock;
+command_run command_check, command_create, command_evict, command_explain, command_get, command_kek_check, command_kek_describe,
+        command_kek_list, command_kek_policy, command_list, command_lock, command_ping, command_sqlcipher, command_status, command_unlock;
 
 /** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
 int ctl_fail(const struct ctl *c, int error);
@@ -68,7 +68,7 @@ void table_deinit(struct table *t);
 
 /** How a JSON value is shown. */
 enum show { SHOW_PLAIN, SHOW_DURATION };
-#define SHOW_MAX 512
+#define SHOW_MAX 1024
 /** show_json() - a value as text for people; NULL shows as "-", an array as its members with spaces between. */
 void show_json(char ret_text[SHOW_MAX], json_t *value, enum show show);
 /** json_find() - the member "a.b" of nested objects. Return: borrowed, or NULL. */

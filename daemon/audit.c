@@ -181,6 +181,7 @@ static json_t *event_build(const struct audit *a, const struct audit_event *e)
         set_count(line, "version", e->version);
         set_text(line, "decision", e->decision);
         set_text(line, "reason", e->reason);
+        set_text(line, "kek", e->kek);
         set_text(line, "kek_id", e->kek_id);
         set_count(line, "count", e->count);
         if (e->stale)

@@ -15,7 +15,7 @@ struct audit;
 
 /** What happened. NULL and 0 members are left out of the line. */
 struct audit_event {
-        const char *event;    /* "release", "create", "deny", "evict", "lock", "start", … */
+        const char *event;    /* "release", "create", "deny", "evict", "lock", "kek-check", "start", … */
         const struct peer *peer;
         uint64_t connection;
         const char *scope;
@@ -23,6 +23,7 @@ struct audit_event {
         uint32_t version;
         const char *decision; /* "allow" or "deny" */
         const char *reason;   /* rule, or error name */
+        const char *kek;      /* name of the [kek NAME] section */
         const char *kek_id;
         uint64_t count;       /* repeats summed up */
         bool stale;

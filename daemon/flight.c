@@ -61,9 +61,9 @@ bool flight_is_outage(const struct flight *f)
         return error_rank(f->error) == 2;
 }
 
-enum proto_error flight_refusal(const struct flight *f)
+enum proto_error flight_refusal(unsigned error)
 {
-        switch (f->error) {
+        switch (error) {
         case PROTO_ERROR_KMS_NOT_MINE:
                 return PROTO_ERROR_RECORD_FOREIGN;
         case PROTO_ERROR_KMS_UNREACHABLE:

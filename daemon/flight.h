@@ -55,4 +55,4 @@ int flight_start(struct flight **ret_flight, struct lkmd *d, enum flight_kind ki
 /** flight_is_outage() - the KMS is away (unreachable, throttled): the one case in which a stale key may serve. */
 bool flight_is_outage(const struct flight *f);
 /** flight_refusal() - the client's error number for a provider's. */
-enum proto_error flight_refusal(const struct flight *f);
+enum proto_error flight_refusal(unsigned error);

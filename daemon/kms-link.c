@@ -13,25 +13,31 @@ enum { ATTEMPTS_MAX = 3, OUT_MAX = 1024 * 1024 };
 struct kms_link {
         struct event_base *base;
         char *path;
+        const char *self, *peer; /* for HELLO, and for sentences */
         int fd;
         struct stream *stream;
         struct event *readable, *writable, *kick;
         struct list calls; /* sent ones and waiting ones, in order of arrival */
-        size_t n_sent;
+        size_t n_sent, in_flight_max;
         uint32_t next_id;
-        char last_error[256];
+        char last_error[1100]; /* a sentence of the protocol's is at most 1024 bytes */
+        unsigned refusal; /* the ERROR by which the peer ended the connection, or 0; its sentence is in last_error */
+        unsigned n_busy;  /* its functions on the stack, above whom calls end */
+        bool is_freed;    /* by one of these calls: the last function on the stack frees */
         struct kms_link_counters counters;
 };
 
 static void link_kick(evutil_socket_t fd, short what, void *userdata);
 
-int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char *path)
+int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char *path, const char *self, const char *peer)
 {
         struct kms_link *l = calloc(1, sizeof(*l));
 
         if (!l)
                 return -ENOMEM;
         l->base = base;
+        l->self = self;
+        l->peer = peer;
         l->fd = -1;
         l->next_id = 1;
         list_init(&l->calls);
@@ -60,6 +66,10 @@ struct kms_link *kms_link_free(struct kms_link *l)
 {
         if (!l)
                 return NULL;
+        if (l->n_busy > 0) {
+                l->is_freed = true;
+                return NULL;
+        }
         link_disconnect(l);
         if (l->kick)
                 event_free(l->kick);
@@ -68,9 +78,21 @@ struct kms_link *kms_link_free(struct kms_link *l)
         return NULL;
 }
 
+/* Between these a call may end, and its owner free the link. */
+static void link_enter(struct kms_link *l)
+{
+        l->n_busy++;
+}
+
+static void link_leave(struct kms_link *l)
+{
+        if (--l->n_busy == 0 && l->is_freed)
+                kms_link_free(l);
+}
+
 static void link_note(struct kms_link *l, const char *what, int error)
 {
-        snprintf(l->last_error, sizeof(l->last_error), "%s %s: %s", what, l->path, strerror(error));
+        snprintf(l->last_error, sizeof(l->last_error), "%s %s at %s: %s", what, l->peer, l->path, strerror(error));
 }
 
 /* Let the loop call link_kick(): nothing ends or is sent from inside its own beginning. */
@@ -94,12 +116,26 @@ static void call_end(struct kms_call *call, unsigned error, const union message 
         call->done(call, error, reply, sentence);
 }
 
+/* Say why the connection is gone, unless the peer did. Return: the class of the calls that end by it. */
+static enum proto_error link_explain(struct kms_link *l, int error)
+{
+        if (l->refusal)
+                return l->refusal == PROTO_ERROR_QUOTA || l->refusal == PROTO_ERROR_SHUTTING_DOWN ? PROTO_ERROR_KMS_UNREACHABLE
+                                                                                                 : PROTO_ERROR_KMS_MISCONFIGURED;
+        if (error != EPROTO) {
+                link_note(l, "lost the connection to", error);
+                return PROTO_ERROR_KMS_UNREACHABLE;
+        }
+        snprintf(l->last_error, sizeof(l->last_error), "%s at %s breaks the protocol. Update the older of the two programs", l->peer, l->path);
+        return PROTO_ERROR_KMS_MISCONFIGURED;
+}
+
 /* The connection is gone: what was under way is asked again on the next one, a few times. */
-static void link_lost(struct kms_link *l, const char *what, int error)
+static void link_lost(struct kms_link *l, int error)
 {
         struct list *node, *following, over = LIST_INIT(over);
+        enum proto_error class = link_explain(l, error);
 
-        link_note(l, what, error);
         link_disconnect(l);
         l->n_sent = 0;
         list_for_each_safe(node, following, &l->calls) {
@@ -113,7 +149,7 @@ static void link_lost(struct kms_link *l, const char *what, int error)
                 }
         }
         while (!list_is_empty(&over))
-                call_end(list_entry(over.next, struct kms_call, link), PROTO_ERROR_KMS_UNREACHABLE, NULL, l->last_error);
+                call_end(list_entry(over.next, struct kms_call, link), class, NULL, l->last_error);
         if (!list_is_empty(&l->calls))
                 link_wake(l);
 }
@@ -121,34 +157,71 @@ static void link_lost(struct kms_link *l, const char *what, int error)
 static void call_timeout(evutil_socket_t fd, short what, void *userdata)
 {
         struct kms_call *call = userdata;
+        struct kms_link *l = call->owner;
+        char sentence[128];
 
-        call_end(call, PROTO_ERROR_KMS_UNREACHABLE, NULL, "the KMS worker did not answer in time");
+        snprintf(sentence, sizeof(sentence), "%s did not answer in time", l->peer);
+        link_enter(l);
+        call_end(call, PROTO_ERROR_KMS_UNREACHABLE, NULL, sentence);
+        link_leave(l);
+}
+
+/* The unanswered call with this number, or NULL: it was given up, or never was. */
+static struct kms_call *link_find(const struct kms_link *l, uint32_t request_id)
+{
+        struct list *node, *following;
+
+        list_for_each_safe(node, following, &l->calls) {
+                struct kms_call *call = list_entry(node, struct kms_call, link);
+
+                if (call->sent && call->request_id == request_id)
+                        return call;
+        }
+        return NULL;
 }
 
 static void link_answer(struct kms_link *l, uint32_t request_id, const union message *reply)
 {
-        struct list *node, *following;
+        struct kms_call *call = link_find(l, request_id);
+        _cleanup_(freep) char *sentence = NULL;
 
-        if (reply->number == MESSAGE_WELCOME)
-                return;
-        list_for_each_safe(node, following, &l->calls) {
-                struct kms_call *call = list_entry(node, struct kms_call, link);
-                _cleanup_(freep) char *sentence = NULL;
-
-                if (!call->sent || call->request_id != request_id)
-                        continue;
-                if (reply->number != MESSAGE_ERROR) {
-                        call_end(call, 0, reply, "");
-                        return;
-                }
-                sentence = bytes_to_string(reply->error.sentence);
-                snprintf(l->last_error, sizeof(l->last_error), "%s", sentence ? sentence : "");
-                call_end(call, reply->error.code, NULL, sentence ? sentence : "");
+        if (reply->number == MESSAGE_WELCOME) {
+                l->in_flight_max = reply->welcome.in_flight_max > 0 ? reply->welcome.in_flight_max : 1;
                 return;
         }
+        if (reply->number != MESSAGE_ERROR) {
+                if (call)
+                        call_end(call, 0, reply, "");
+                return;
+        }
+        sentence = bytes_to_string(reply->error.sentence);
+        snprintf(l->last_error, sizeof(l->last_error), "%s", sentence ? sentence : "");
+        if (call) /* an error without a number is one all the same */
+                call_end(call, reply->error.code ? reply->error.code : PROTO_ERROR_KMS_MISCONFIGURED, NULL, sentence ? sentence : "");
+        else if (request_id == 0)
+                l->refusal = reply->error.code;
 }
 
-/* Return: 0, or a sentence number for link_lost(): -errno. */
+/* One whole frame. Return: 0 or -errno. */
+static int link_take(struct kms_link *l, const struct frame_header *header, const uint8_t *data, size_t n)
+{
+        struct kms_call *call;
+        union message reply;
+        int r = message_unpack(&reply, data, n);
+
+        if (r == 0) {
+                link_answer(l, header->request_id, &reply);
+                message_deinit(&reply);
+                return 0;
+        }
+        call = r < 0 ? NULL : link_find(l, header->request_id);
+        if (!call)
+                return r < 0 ? r : -EPROTO;
+        call_end(call, PROTO_ERROR_KMS_MISCONFIGURED, NULL, "the answer breaks the protocol. Update the older of the two programs");
+        return 0;
+}
+
+/* Return: 0, or the -errno for link_lost(): -EPROTO when the peer breaks the protocol. */
 static int link_read(struct kms_link *l)
 {
         int r = stream_receive(l->stream, MSG_DONTWAIT);
@@ -156,24 +229,21 @@ static int link_read(struct kms_link *l)
         if (r == STREAM_E_AGAIN)
                 return 0;
         if (r)
-                return r == STREAM_E_CLOSED ? -ECONNRESET : r < 0 ? r : -EPROTO;
-        while (l->stream) {
+                return r < 0 ? r : -ECONNRESET;
+        while (r == 0 && l->stream && !l->is_freed) {
                 struct frame_header header;
-                union message reply;
                 const uint8_t *data;
                 size_t n;
 
                 r = stream_next(l->stream, &header, &data, &n);
                 if (r == STREAM_E_AGAIN)
                         return 0;
+                if (r > 0)
+                        return -EPROTO;
                 if (r == 0)
-                        r = message_unpack(&reply, data, n);
-                if (r)
-                        return r < 0 ? r : -EPROTO;
-                link_answer(l, header.request_id, &reply);
-                message_deinit(&reply);
+                        r = link_take(l, &header, data, n);
         }
-        return 0;
+        return r;
 }
 
 static int link_write(struct kms_link *l)
@@ -188,22 +258,28 @@ static int link_write(struct kms_link *l)
 static void link_readable(evutil_socket_t fd, short what, void *userdata)
 {
         struct kms_link *l = userdata;
-        int r = link_read(l);
+        int r;
 
+        link_enter(l);
+        r = link_read(l);
         if (r < 0)
-                link_lost(l, "lost the connection to", -r);
+                link_lost(l, -r);
         else if (!list_is_empty(&l->calls))
                 link_wake(l);
+        link_leave(l);
         secret_wipe_stack();
 }
 
 static void link_writable(evutil_socket_t fd, short what, void *userdata)
 {
         struct kms_link *l = userdata;
-        int r = link_write(l);
+        int r;
 
+        link_enter(l);
+        r = link_write(l);
         if (r < 0)
-                link_lost(l, "lost the connection to", -r);
+                link_lost(l, -r);
+        link_leave(l);
 }
 
 static int link_connect(struct kms_link *l)
@@ -212,11 +288,13 @@ static int link_connect(struct kms_link *l)
         union message hello = { .hello = { .number_ = MESSAGE_HELLO,
                                            .version_min = PROTOCOL_VERSION_MIN,
                                            .version_max = PROTOCOL_VERSION_MAX,
-                                           .software = BYTES_LITERAL("lkmd " LKM_VERSION) } };
+                                           .software = bytes_from_string(l->self) } };
         int r;
 
         if (l->stream)
                 return 0;
+        l->in_flight_max = IN_FLIGHT_MAX;
+        l->refusal = 0;
         if (strlen(l->path) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
         memcpy(address.sun_path, l->path, strlen(l->path) + 1);
@@ -259,35 +337,50 @@ static void link_fail_all(struct kms_link *l)
                 call_end(list_entry(l->calls.next, struct kms_call, link), PROTO_ERROR_KMS_UNREACHABLE, NULL, l->last_error);
 }
 
-static void link_kick(evutil_socket_t fd, short what, void *userdata)
+/* What waits, as far as the connection takes it. */
+static void link_send_all(struct kms_link *l)
 {
-        struct kms_link *l = userdata;
         struct list *node, *following;
-        int r = link_connect(l);
 
-        if (r < 0) {
-                link_note(l, "cannot connect to the KMS worker at", -r);
-                link_disconnect(l);
-                l->n_sent = 0;
-                link_fail_all(l);
-                return;
-        }
         list_for_each_safe(node, following, &l->calls) {
                 struct kms_call *call = list_entry(node, struct kms_call, link);
+                int r;
 
                 if (call->sent)
                         continue;
-                if (l->n_sent >= IN_FLIGHT_MAX)
+                if (l->n_sent >= l->in_flight_max)
                         break;
                 r = link_send(l, call);
                 if (r == -ENOBUFS)
                         break;
-                if (r < 0)
+                if (r < 0) {
+                        /* Its end may change the list: go on in the loop's next turn. */
+                        link_wake(l);
                         call_end(call, PROTO_ERROR_KMS_MISCONFIGURED, NULL, "the request does not fit the protocol's limits");
+                        break;
+                }
         }
-        r = link_write(l);
-        if (r < 0)
-                link_lost(l, "lost the connection to", -r);
+}
+
+static void link_kick(evutil_socket_t fd, short what, void *userdata)
+{
+        struct kms_link *l = userdata;
+        int r;
+
+        link_enter(l);
+        r = link_connect(l);
+        if (r < 0) {
+                link_note(l, "cannot connect to", -r);
+                link_disconnect(l);
+                l->n_sent = 0;
+                link_fail_all(l);
+        } else {
+                link_send_all(l);
+                r = link_write(l);
+                if (r < 0)
+                        link_lost(l, -r);
+        }
+        link_leave(l);
 }
 
 int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_usec)
@@ -309,6 +402,16 @@ int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_us
         list_append(&l->calls, &call->link);
         link_wake(l);
         return 0;
+}
+
+void kms_link_cancel(struct kms_call *call)
+{
+        if (!call->timer)
+                return;
+        list_unlink(&call->link);
+        if (call->sent)
+                call->owner->n_sent--;
+        event_free(TAKE_PTR(call->timer));
 }
 
 uint32_t kms_call_left_msec(const struct kms_call *call)

@@ -154,7 +154,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         lkmd_audit(d, &event);
         retime(d);
         reload_kms(d);
-        log_notice("read %s again: %zu scopes", d->config_path, config->n_scopes);
+        log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
         sd_notify(0, "READY=1\nSTATUS=Serving");
 }
 
@@ -203,7 +203,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0)
                 event_base_loopexit(d->base, NULL);
 }
 
@@ -351,7 +351,7 @@ static int start(struct lkmd *d)
                 return -ENOMEM;
         r = cache_new(&d->cache, d->config->cache_keys, on_evicted, d);
         if (r == 0)
-                r = kms_link_new(&d->kms, d->base, d->config->kms_socket);
+                r = kms_link_new(&d->kms, d->base, d->config->kms_socket, "lkmd " LKM_VERSION, "the KMS worker");
         if (r == 0)
                 r = start_audit(d);
         if (r < 0)
@@ -413,7 +413,7 @@ static int run(const char *config_path)
                 r = start(&d);
         }
         if (r == 0) {
-                log_info("serving %s, %zu scopes", d.config->socket, d.config->n_scopes);
+                log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
                 sd_notify(0, "READY=1\nSTATUS=Serving");
                 r = event_base_dispatch(d.base);
         }
@@ -431,7 +431,7 @@ static int check_config(const char *config_path)
                 fprintf(stderr, "%s\n", r == -ENOMEM ? "out of memory" : error.text);
                 return EXIT_FAILURE;
         }
-        printf("%s is good: %zu KEKs, %zu scopes\n", config_path, config->n_keks, config->n_scopes);
+        printf("%s is good, KEKs: %zu, scopes: %zu\n", config_path, config->n_keks, config->n_scopes);
         config_unref(config);
         return EXIT_SUCCESS;
 }

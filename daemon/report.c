@@ -187,3 +187,13 @@ int report_explain(struct request *r)
                                            report_right(r, POLICY_RIGHT_USE), "create", report_right(r, POLICY_RIGHT_CREATE),
                                            "admin", report_right(r, POLICY_RIGHT_ADMIN)));
 }
+
+/* ---- KEK_DESCRIBE, KEK_CHECK, KEK_POLICY: the KMS worker's own report ---- */
+
+int report_question(struct request *r)
+{
+        const struct question *q = r->question;
+        union message answer = { .report = { .number_ = MESSAGE_REPORT, .json = q->json } };
+
+        return q->error ? request_refuse(r, flight_refusal(q->error), q->sentence) : request_answer(r, &answer);
+}

@@ -85,6 +85,21 @@ static const struct stage lock_stages[] = {
         { STAGE_REPLY, stage_lock },
 };
 
+/* What lkmd asks of lkm-kms for an administrator. */
+static const struct stage kek_stages[] = {
+        { STAGE_AUTHORIZE, stage_authorize_admin },
+        { STAGE_UNWRAP, stage_ask_kms },
+        { STAGE_REPLY, report_question },
+};
+
+/* A check uses the KEK: that is written down before. */
+static const struct stage kek_check_stages[] = {
+        { STAGE_AUTHORIZE, stage_authorize_admin },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_UNWRAP, stage_ask_kms },
+        { STAGE_REPLY, report_question },
+};
+
 static const struct stage ping_stages[] = {
         { STAGE_REPLY, stage_reply_done },
 };
@@ -96,7 +111,8 @@ static const struct way {
         { MESSAGE_GET, get_stages },         { MESSAGE_CREATE, create_stages },   { MESSAGE_UPGRADE, upgrade_stages },
         { MESSAGE_CHECK, check_stages },     { MESSAGE_EVICT, evict_stages },     { MESSAGE_EXPLAIN, explain_stages },
         { MESSAGE_STATUS, status_stages },   { MESSAGE_LIST, list_stages },       { MESSAGE_LOCK, lock_stages },
-        { MESSAGE_UNLOCK, lock_stages },     { MESSAGE_PING, ping_stages },
+        { MESSAGE_UNLOCK, lock_stages },     { MESSAGE_PING, ping_stages },       { MESSAGE_KEK_DESCRIBE, kek_stages },
+        { MESSAGE_KEK_CHECK, kek_check_stages }, { MESSAGE_KEK_POLICY, kek_stages },
 };
 
 const char *stage_text(enum stage_name stage)
@@ -143,7 +159,7 @@ static bool request_run(struct request *r)
         }
 }
 
-int request_wait(struct request *r, struct flight *f)
+int request_wait(struct request *r, struct list *waiters)
 {
         struct request *waiting = malloc(sizeof(*waiting));
 
@@ -152,7 +168,7 @@ int request_wait(struct request *r, struct flight *f)
         *waiting = *r;
         list_init(&waiting->link);
         list_init(&waiting->link_connection);
-        list_append(&f->waiters, &waiting->link);
+        list_append(waiters, &waiting->link);
         list_append(&r->connection->waiting, &waiting->link_connection);
         r->connection->n_waiting++;
         waiting->message = NULL;
@@ -254,7 +270,7 @@ static int request_greet(struct connection *c, uint32_t id, const struct message
         struct request r = { .daemon = c->daemon, .connection = c, .id = id };
         union message welcome = { .welcome = { .number_ = MESSAGE_WELCOME,
                                                .version = PROTOCOL_VERSION_MAX,
-                                               .features = BYTES_LITERAL("create get upgrade check evict explain status list lock"),
+                                               .features = BYTES_LITERAL("create get upgrade check evict explain status list lock kek"),
                                                .software = BYTES_LITERAL("lkmd " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
                                                .in_flight_max = IN_FLIGHT_MAX } };

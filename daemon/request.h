@@ -8,6 +8,7 @@
 
 #include "daemon/flight.h"
 #include "daemon/lkmd.h"
+#include "daemon/question.h"
 #include "daemon/released.h"
 
 /** One client. Owned by the daemon's list. */
@@ -30,7 +31,7 @@ struct connection {
 struct request {
         struct lkmd *daemon;
         struct connection *connection; /* NULL when it went away, or for a refresh ahead */
-        struct list link;              /* in flight->waiters */
+        struct list link;              /* in the waiters of a flight or question */
         struct list link_connection;
         uint32_t id;
         uint16_t number; /* enum message_number */
@@ -44,6 +45,7 @@ struct request {
         struct record_cipher cipher;
         struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs */
         struct flight *flight;     /* during verify, store */
+        const struct question *question; /* once it is answered: during reply */
         const char *rule;
         char *text; /* record to answer with */
         size_t n_text;
@@ -61,7 +63,7 @@ struct stage {
 
 /** request_begin() - take one whole frame. Return: 0; -EPROTO when the connection has to be closed after what is queued. */
 int request_begin(struct connection *c, const struct frame_header *header, const uint8_t *data, size_t n, uint64_t now);
-/** request_resume() - go on after the flight it waited for. */
+/** request_resume() - go on after the flight it waited for, or with NULL after a question. */
 void request_resume(struct request *r, struct flight *f);
 /** request_orphan() - its connection is closing. */
 void request_orphan(struct request *r);
@@ -78,6 +80,7 @@ int report_status(struct request *r);
 int report_list(struct request *r);
 int report_check(struct request *r);
 int report_explain(struct request *r);
+int report_question(struct request *r);
 
 /** connection_sum_up_one() - write the audit lines of the keys that @c was given again. */
 void connection_sum_up_one(struct connection *c);

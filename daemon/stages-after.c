@@ -29,7 +29,7 @@ static int verify_failed(struct request *r, struct flight *f)
         }
         if (entry)
                 cache_evict(cache, entry, CACHE_REASON_DENIED);
-        return request_refuse(r, flight_refusal(f), f->sentence);
+        return request_refuse(r, flight_refusal(f->error), f->sentence);
 }
 
 int stage_verify(struct request *r)
@@ -177,11 +177,19 @@ int stage_audit(struct request *r)
                            : r->number == MESSAGE_UPGRADE ? "upgrade"
                            : r->number == MESSAGE_CHECK   ? "check"
                            : r->number == MESSAGE_LOCK    ? "lock"
-                                                          : "unlock";
+                           : r->number == MESSAGE_UNLOCK  ? "unlock"
+                                                          : "kek-check";
+        char kek[SCOPE_NAME_MAX + 1];
 
         if (!r->connection)
                 return STAGE_DONE;
         event = request_event(r, name);
+        if (r->number == MESSAGE_KEK_CHECK) {
+                struct bytes asked = r->message->kek_check.kek;
+
+                snprintf(kek, sizeof(kek), "%.*s", (int)asked.n, (const char *)asked.data);
+                event.kek = kek;
+        }
         /* Locking protects: it is done whether the log can be written or not. */
         if (lkmd_audit(r->daemon, &event) < 0 && r->number != MESSAGE_LOCK)
                 return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));

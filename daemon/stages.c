@@ -234,7 +234,7 @@ static int unwrap_start(struct request *r, enum flight_kind kind)
         struct flight *f;
         int error = flight_start(&f, r->daemon, kind, r->config, r->scope, r->record, r->digest);
 
-        return error < 0 ? error : request_wait(r, f);
+        return error < 0 ? error : request_wait(r, &f->waiters);
 }
 
 int stage_unwrap(struct request *r)
@@ -248,7 +248,7 @@ int stage_unwrap(struct request *r)
         cache_count(r->daemon->cache, false, false);
         f = flight_find(r->daemon, r->digest);
         if (f)
-                return request_wait(r, f);
+                return request_wait(r, &f->waiters);
         if (!r->record) { /* stale in the cache: the entry has no wraps */
                 result = request_parse(r, m->number == MESSAGE_CHECK ? m->check.record : m->get.record);
                 if (result != STAGE_NEXT)
@@ -273,4 +273,21 @@ int stage_rewrap(struct request *r)
         if (!same)
                 return request_refuse(r, PROTO_ERROR_RECORD_FOREIGN, "its encryption context is not the scope's");
         return unwrap_start(r, FLIGHT_REWRAP);
+}
+
+int stage_ask_kms(struct request *r)
+{
+        enum { CHECK_TIMEOUTS = 3 }; /* a check is several calls, one after the other */
+        const union message *m = r->message;
+        uint64_t timeout_usec = r->config->kms_timeout_usec;
+        struct question *q;
+        int error;
+
+        if (m->number == MESSAGE_KEK_CHECK)
+                error = question_start(&q, r->daemon, MESSAGE_KMS_CHECK, m->kek_check.kek, CHECK_TIMEOUTS * timeout_usec);
+        else if (m->number == MESSAGE_KEK_POLICY)
+                error = question_start(&q, r->daemon, MESSAGE_KMS_POLICY, m->kek_policy.kek, timeout_usec);
+        else
+                error = question_start(&q, r->daemon, MESSAGE_KMS_DESCRIBE, m->kek_describe.kek, timeout_usec);
+        return error < 0 ? error : request_wait(r, &q->waiters);
 }

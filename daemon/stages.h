@@ -7,8 +7,8 @@
 
 #include "daemon/request.h"
 
-/** request_wait() - suspend @r at @f; it goes on with its next stage. Return: STAGE_WAIT or -ENOMEM. */
-int request_wait(struct request *r, struct flight *f);
+/** request_wait() - suspend @r in @waiters of a flight or question; it goes on with its next stage. Return: STAGE_WAIT or -ENOMEM. */
+int request_wait(struct request *r, struct list *waiters);
 /** request_refresh() - start a flight that renews @r's cached key while it still serves. Return: 0 or -errno. */
 int request_refresh(struct request *r);
 
@@ -28,6 +28,7 @@ int stage_cache(struct request *r);
 int stage_unwrap(struct request *r);
 int stage_generate(struct request *r);
 int stage_rewrap(struct request *r);
+int stage_ask_kms(struct request *r);
 /* verify, store */
 int stage_verify(struct request *r);
 int stage_store(struct request *r);

@@ -24,7 +24,8 @@
 #define SCOPE_NAME_MAX 64u
 #define KEK_ID_MAX 512u
 #define WRAPPED_MAX 6144u
-#define IN_FLIGHT_MAX 128u              /* per connection */
+#define IN_FLIGHT_MAX 128u              /* per connection; what a client keeps to until WELCOME says */
+#define KMS_IN_FLIGHT_MAX 1024u         /* the same, of lkm-kms */
 #define PAIRS_MAX 12u                   /* encryption context: pairs, */
 #define PAIR_KEY_MAX 128u               /* bytes of a key, */
 #define PAIR_VALUE_MAX 384u             /* bytes of a value */

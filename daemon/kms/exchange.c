@@ -53,6 +53,21 @@ static void queue_run(struct exchange_queue *q)
 
 /* ---- ends ---- */
 
+/* Out of the queue, whose next one begins. */
+static void leave(struct exchange *x)
+{
+        struct exchange_queue *q = x->queue;
+
+        http_cancel(q->http, &x->call);
+        event_free(x->timer);
+        x->timer = NULL;
+        if (x->state != EXCHANGE_QUEUED)
+                q->n_running--;
+        x->state = EXCHANGE_IS_OVER;
+        list_unlink(&x->link);
+        queue_run(q);
+}
+
 /* Call done(), after which @x may be gone. */
 static void finish(struct exchange *x)
 {
@@ -64,14 +79,7 @@ static void finish(struct exchange *x)
 
         if (error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED)
                 retry_after_msec = x->retry_after_msec > wait_msec ? x->retry_after_msec : wait_msec;
-        http_cancel(q->http, &x->call);
-        event_free(x->timer);
-        x->timer = NULL;
-        if (x->state != EXCHANGE_QUEUED)
-                q->n_running--;
-        x->state = EXCHANGE_IS_OVER;
-        list_unlink(&x->link);
-        queue_run(q);
+        leave(x);
         x->done(x, error, error ? why.text : "", retry_after_msec);
 }
 
@@ -351,6 +359,15 @@ void exchange_fail(struct exchange *x, enum proto_error error, const char *sente
         x->verdict.error = error;
         sentence_set(&x->verdict.why, "%s", sentence);
         wake_now(x, EXCHANGE_ENDS);
+}
+
+void exchange_cancel(struct exchange *x)
+{
+        if (!x->timer)
+                return;
+        if (x->state == EXCHANGE_ASKS)
+                x->queue->breaker.trying = false; /* if it was this one, another may find out */
+        leave(x);
 }
 
 bool exchange_is_waiting(const struct exchange *x)

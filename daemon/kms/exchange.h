@@ -93,5 +93,7 @@ int exchange_start(struct exchange_queue *q, struct exchange *x);
 void exchange_ready(struct exchange *x);
 /** exchange_fail() - end after EXCHANGE_WAIT; done() is called from the event loop. */
 void exchange_fail(struct exchange *x, enum proto_error error, const char *sentence);
+/** exchange_cancel() - end @x without done(). Allowed when nothing is under way. */
+void exchange_cancel(struct exchange *x);
 /** exchange_is_waiting() - between EXCHANGE_WAIT and exchange_ready(). */
 bool exchange_is_waiting(const struct exchange *x);

@@ -290,7 +290,7 @@ static enum http_failure say_tls(struct http_transfer *t, CURLcode code)
         else if (code == CURLE_PEER_FAILED_VERIFICATION && strstr(t->error, "subject name"))
                 SAY("the certificate of %s is not valid: it was made for another name", t->host);
         else if (code == CURLE_SSL_CACERT_BADFILE)
-                SAY("cannot read the certificates of authorities in %s", t->ca_file);
+                SAY("cannot read the certificates of authorities in %s. Install ca-certificates, or set ca_file", t->ca_file);
         else if (code == CURLE_SSL_CERTPROBLEM)
                 SAY("cannot use the client certificate or its key for %s: %s", t->host, t->error);
         else

@@ -25,8 +25,12 @@ static bool entry_load(struct kek_table *t, struct kek_entry *entry)
         struct sentence before = entry->why;
         int r = entry->provider->kek_new(&entry->kek, entry->config, t->environment, &entry->why);
 
-        if (r == 0)
+        if (r == 0) {
                 *entry->why.text = '\0';
+        } else {
+                entry->last_error = entry->why;
+                entry->last_error_wall_usec = clock_wall_usec();
+        }
         entry_changed(entry, &before);
         return r == 0;
 }
@@ -115,9 +119,9 @@ static json_t *entry_json(const struct kek_entry *entry)
         clock_format(since, entry->since_wall_usec);
         if (entry->last_error_wall_usec)
                 clock_format(last, entry->last_error_wall_usec);
-        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s}", "name", entry->config->name, "type",
+        return json_pack("{s:s, s:s, s:s, s:I, s:b, s:s, s:s, s:s, s:s, s:s}", "name", entry->config->name, "type",
                          kms_type_text(entry->config->kms_type), "kek_id", description.kek_id, "version",
-                         (json_int_t)description.version, "usable", entry->kek && !*why, "since", since, "error", why,
+                         (json_int_t)description.version, "usable", entry->kek && !*why, "since", since, "error", why, "note", description.note ? description.note : "",
                          "last_error", entry->last_error.text, "last_error_at", last);
 }
 

@@ -16,7 +16,7 @@ struct kek_entry {
         struct kek *kek; /* NULL when it could not be loaded: see why */
         struct sentence why; /* why it cannot be used; "" when the last call worked, or none was made */
         uint64_t since_wall_usec; /* when it became usable, or unusable */
-        struct sentence last_error; /* of a call; stays when a later one works */
+        struct sentence last_error; /* of a call or of loading; stays when a later one works */
         uint64_t last_error_wall_usec; /* 0 = none */
 };
 

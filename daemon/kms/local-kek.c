@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "daemon/durable.h"
+#include "daemon/kms/secret-file.h"
 
 #define HEADER "lkm-local-kek 1 "
 enum { KEY_HEX = 2 * KEY_SIZE, VERSION_TEXT_MAX = 3 };
@@ -143,90 +144,37 @@ static int kek_parse(struct local_kek *kek, struct bytes text, struct sentence *
         return r;
 }
 
-static int permissions_check(const struct stat *st, const char *path, enum local_kek_source source,
-                             struct sentence *ret_why)
+static int text_read(struct secret **ret_text, const char *path, enum local_kek_source source, struct sentence *ret_why)
 {
-        mode_t allowed = source == LOCAL_KEK_CREDENTIAL ? 0640 : 0600;
+        static const enum secret_file_rule rules[] = { [LOCAL_KEK_FILE] = SECRET_FILE_OWN,
+                                                       [LOCAL_KEK_CREDENTIAL] = SECRET_FILE_CREDENTIAL,
+                                                       [LOCAL_KEK_TOOL] = SECRET_FILE_NAMED };
+        int r = secret_file_read(ret_text, path, rules[source], ret_why);
 
-        if (!S_ISREG(st->st_mode)) {
-                sentence_set(ret_why,
-                             "%s is no regular file. Set kek_file to a file made by `lkm-kms --generate-kek FILE`",
-                             path);
-                return -EACCES;
-        }
-        if (st->st_mode & 07777 & ~allowed) {
-                sentence_set(ret_why, "%s has mode %04o, so others may read or change the KEK. Run `chmod 600 %s`",
-                             path, st->st_mode & 07777, path);
-                return -EACCES;
-        }
-        if (source != LOCAL_KEK_TOOL && st->st_uid != 0 && st->st_uid != geteuid()) {
-                sentence_set(ret_why, "%s belongs to uid %u, who may read and change the KEK. Run `chown %u %s`", path,
-                             st->st_uid, geteuid(), path);
-                return -EACCES;
-        }
-        return 0;
-}
-
-static int text_read(struct secret **ret_text, int fd, const struct stat *st, const char *path,
-                     struct sentence *ret_why)
-{
-        _cleanup_(secret_unrefp) struct secret *text = NULL;
-        size_t n = 0;
-        ssize_t k = 0;
-        uint8_t *view;
-        int r;
-
-        if (st->st_size < 1 || st->st_size > SECRET_LARGE_MAX) {
-                sentence_set(ret_why, "%s:1: a KEK file has 1 to %d bytes, this one has %lld. Restore it from a backup",
-                             path, SECRET_LARGE_MAX, (long long)st->st_size);
+        if (r == -EMSGSIZE) {
+                sentence_set(ret_why, "%s:1: a KEK file has 1 to %d bytes. Restore it from a backup", path, SECRET_LARGE_MAX);
                 return -EINVAL;
         }
-        r = secret_new(&text, (size_t)st->st_size);
-        if (r < 0) {
-                sentence_set(ret_why, "cannot read %s: no locked memory is left", path);
-                return r;
-        }
-        view = secret_view_begin(text);
-        do {
-                k = read(fd, view + n, secret_size(text) - n);
-                n += k > 0 ? (size_t)k : 0;
-        } while (k > 0 && n < secret_size(text));
-        r = k < 0 ? -errno : 0;
-        secret_view_end(text, &view);
-        if (r < 0 || n != secret_size(text)) {
-                sentence_set(ret_why, "cannot read %s: %s", path,
-                             r < 0 ? strerror(-r) : "it changed meanwhile; try again");
-                return r < 0 ? r : -EINVAL;
-        }
-        *ret_text = TAKE_PTR(text);
-        return 0;
+        if (r == -ENOENT)
+                sentence_set(ret_why,
+                             "cannot open the KEK file %s: %s. Restore it from a backup, or make a new KEK with "
+                             "`lkm-kms --generate-kek FILE`",
+                             path, strerror(-r));
+        return r;
 }
 
 int local_kek_read(struct local_kek **ret_kek, const char *path, enum local_kek_source source, struct sentence *ret_why)
 {
         _cleanup_(local_kek_freep) struct local_kek *kek = calloc(1, sizeof(*kek));
         _cleanup_(secret_unrefp) struct secret *text = NULL;
-        /* O_NONBLOCK: a fifo must not hold the daemon up. */
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        int saved_errno = errno, r;
-        struct stat st;
         uint8_t *view;
+        int r;
 
         if (!kek || !(kek->path = strdup(path))) {
                 sentence_set(ret_why, "cannot read %s: out of memory", path);
                 return -ENOMEM;
         }
-        if (fd < 0 || fstat(fd, &st) < 0) {
-                r = fd < 0 ? -saved_errno : -errno;
-                sentence_set(ret_why, "cannot open the KEK file %s: %s. %s", path, strerror(-r),
-                             r == -ENOENT
-                                     ? "Restore it from a backup, or make a new KEK with `lkm-kms --generate-kek FILE`"
-                                     : "Check the path, its owner and its permissions");
-                return r;
-        }
-        r = permissions_check(&st, path, source, ret_why);
-        if (r == 0)
-                r = text_read(&text, fd, &st, path, ret_why);
+        r = text_read(&text, path, source, ret_why);
         if (r < 0)
                 return r;
         view = secret_view_begin(text);

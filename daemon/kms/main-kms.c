@@ -18,7 +18,7 @@
 enum {
         ARENA_SMALL = 1024, /* KEK versions, twice during a reload, and the DEKs of calls under way */
         ARENA_LARGE = 64, /* frames being read and written */
-        ARENA_BODY = 24, /* bodies of HTTP requests and answers under way */
+        ARENA_BODY = 40, /* bodies of HTTP requests and answers under way: 16 full batches, and what is asked beside */
 };
 
 struct arguments {

@@ -6,21 +6,9 @@
 #include "common/log.h"
 #include "daemon/kms/session.h"
 
-static const char FEATURES[] = "kms rewrap describe reload";
+static const char FEATURES[] = "kms rewrap describe reload check policy";
 
 enum { TIMEOUT_MSEC = 10000 }; /* of a peer that says none */
-
-/** One request that a provider works on. Outlives its session when that goes away. */
-struct operation {
-        struct provider_call call;
-        struct list link;
-        struct server *server;
-        struct session *session; /* NULL when the asker is gone */
-        struct kek_table *keks; /* owned reference: a reload must not free the KEK meanwhile */
-        struct kek_entry *entry; /* in keks */
-        enum message_number answer; /* KMS_GENERATED, KMS_UNWRAPPED or KMS_WRAPPED */
-        uint32_t request_id;
-};
 
 void operation_orphan_all(struct session *c)
 {
@@ -58,18 +46,15 @@ static void operation_answer(struct operation *o, const struct provider_result *
         session_answer(o->session, o->request_id, &message);
 }
 
-static void operation_done(struct provider_call *call, const struct provider_result *result)
+void operation_end(struct operation *o)
 {
-        struct operation *o = list_entry(call, struct operation, call);
         struct session *c = o->session;
         struct server *s = o->server;
 
         s->n_calls--;
-        kek_entry_note(o->entry, result->error, result->sentence);
         if (c) {
                 list_unlink(&o->link);
                 c->n_calls--;
-                operation_answer(o, result);
         }
         kek_table_unref(o->keks);
         free(o);
@@ -78,8 +63,17 @@ static void operation_done(struct provider_call *call, const struct provider_res
         server_stop_if_drained(s);
 }
 
-/* The KEK that a request names, when it can be asked. Else the request is answered. */
-static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, struct bytes name)
+static void operation_done(struct provider_call *call, const struct provider_result *result)
+{
+        struct operation *o = list_entry(call, struct operation, call);
+
+        kek_entry_note(o->entry, result->error, result->sentence);
+        if (o->session)
+                operation_answer(o, result);
+        operation_end(o);
+}
+
+struct kek_entry *operation_find_kek(struct session *c, uint32_t request_id, struct bytes name)
 {
         struct kek_entry *entry = kek_table_find(c->server->keks, name);
         struct sentence why;
@@ -99,24 +93,22 @@ static struct kek_entry *kek_resolve(struct session *c, uint32_t request_id, str
         return entry;
 }
 
-/* A call of @entry's KEK; with NULL for it, or on failure, the request is answered. */
-static struct provider_call *operation_new(struct session *c, uint32_t request_id, struct kek_entry *entry, uint32_t timeout_msec,
-                                           enum message_number answer)
+struct operation *operation_new(struct session *c, uint32_t request_id, struct kek_entry *entry, uint32_t timeout_msec,
+                                enum message_number answer, size_t size)
 {
         struct operation *o;
 
         if (!entry)
                 return NULL;
-        if (c->n_calls >= IN_FLIGHT_MAX) {
+        if (c->n_calls >= KMS_IN_FLIGHT_MAX) {
                 session_answer_error(c, request_id, PROTO_ERROR_QUOTA, NULL);
                 return NULL;
         }
-        o = calloc(1, sizeof(*o));
+        o = calloc(1, size);
         if (!o) {
                 session_answer_error(c, request_id, PROTO_ERROR_INTERNAL, NULL);
                 return NULL;
         }
-        o->call.done = operation_done;
         o->call.deadline_usec = clock_boottime_usec() + (timeout_msec > 0 ? timeout_msec : TIMEOUT_MSEC) * USEC_PER_MSEC;
         o->entry = entry;
         o->server = c->server;
@@ -128,6 +120,18 @@ static struct provider_call *operation_new(struct session *c, uint32_t request_i
         list_append(&c->calls, &o->link);
         c->n_calls++;
         c->server->n_calls++;
+        return o;
+}
+
+/* A call whose result is the answer; NULL when the request has been answered. */
+static struct provider_call *call_new(struct session *c, uint32_t request_id, struct kek_entry *entry, uint32_t timeout_msec,
+                                      enum message_number answer)
+{
+        struct operation *o = operation_new(c, request_id, entry, timeout_msec, answer, sizeof(*o));
+
+        if (!o)
+                return NULL;
+        o->call.done = operation_done;
         return &o->call;
 }
 
@@ -139,7 +143,7 @@ static void on_hello(struct session *c, uint32_t request_id, const union message
                                                .features = { (const uint8_t *)FEATURES, sizeof(FEATURES) - 1 },
                                                .software = BYTES_LITERAL("lkm-kms " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
-                                               .in_flight_max = IN_FLIGHT_MAX } };
+                                               .in_flight_max = KMS_IN_FLIGHT_MAX } };
 
         if (c->greeted) {
                 session_answer_error(c, request_id, PROTO_ERROR_PROTOCOL,
@@ -169,8 +173,8 @@ static void on_ping(struct session *c, uint32_t request_id, const union message 
 
 static void on_generate(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_generate.kek);
-        struct provider_call *call = operation_new(c, request_id, entry, m->kms_generate.timeout_msec, MESSAGE_KMS_GENERATED);
+        struct kek_entry *entry = operation_find_kek(c, request_id, m->kms_generate.kek);
+        struct provider_call *call = call_new(c, request_id, entry, m->kms_generate.timeout_msec, MESSAGE_KMS_GENERATED);
 
         if (call)
                 entry->provider->generate(entry->kek, call, &m->kms_generate.context);
@@ -178,8 +182,8 @@ static void on_generate(struct session *c, uint32_t request_id, const union mess
 
 static void on_unwrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_unwrap.kek);
-        struct provider_call *call = operation_new(c, request_id, entry, m->kms_unwrap.timeout_msec, MESSAGE_KMS_UNWRAPPED);
+        struct kek_entry *entry = operation_find_kek(c, request_id, m->kms_unwrap.kek);
+        struct provider_call *call = call_new(c, request_id, entry, m->kms_unwrap.timeout_msec, MESSAGE_KMS_UNWRAPPED);
 
         if (call)
                 entry->provider->unwrap(entry->kek, call, m->kms_unwrap.kek_id, m->kms_unwrap.wrapped, &m->kms_unwrap.context);
@@ -187,8 +191,8 @@ static void on_unwrap(struct session *c, uint32_t request_id, const union messag
 
 static void on_wrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_wrap.kek);
-        struct provider_call *call = operation_new(c, request_id, entry, m->kms_wrap.timeout_msec, MESSAGE_KMS_WRAPPED);
+        struct kek_entry *entry = operation_find_kek(c, request_id, m->kms_wrap.kek);
+        struct provider_call *call = call_new(c, request_id, entry, m->kms_wrap.timeout_msec, MESSAGE_KMS_WRAPPED);
 
         if (call)
                 entry->provider->wrap(entry->kek, call, m->kms_wrap.key, &m->kms_wrap.context);
@@ -196,8 +200,8 @@ static void on_wrap(struct session *c, uint32_t request_id, const union message 
 
 static void on_rewrap(struct session *c, uint32_t request_id, const union message *m)
 {
-        struct kek_entry *entry = kek_resolve(c, request_id, m->kms_rewrap.kek);
-        struct provider_call *call = operation_new(c, request_id, entry, m->kms_rewrap.timeout_msec, MESSAGE_KMS_WRAPPED);
+        struct kek_entry *entry = operation_find_kek(c, request_id, m->kms_rewrap.kek);
+        struct provider_call *call = call_new(c, request_id, entry, m->kms_rewrap.timeout_msec, MESSAGE_KMS_WRAPPED);
 
         if (call)
                 entry->provider->rewrap(entry->kek, call, m->kms_rewrap.kek_id, m->kms_rewrap.wrapped, &m->kms_rewrap.context);
@@ -242,7 +246,8 @@ static const struct {
 } operations[] = {
         { MESSAGE_HELLO, on_hello },           { MESSAGE_PING, on_ping },         { MESSAGE_KMS_GENERATE, on_generate },
         { MESSAGE_KMS_UNWRAP, on_unwrap },     { MESSAGE_KMS_WRAP, on_wrap },     { MESSAGE_KMS_REWRAP, on_rewrap },
-        { MESSAGE_KMS_DESCRIBE, on_describe }, { MESSAGE_KMS_RELOAD, on_reload },
+        { MESSAGE_KMS_DESCRIBE, on_describe }, { MESSAGE_KMS_RELOAD, on_reload }, { MESSAGE_KMS_CHECK, on_check },
+        { MESSAGE_KMS_POLICY, on_policy },
 };
 
 void operation_begin(struct session *c, const struct frame_header *header, const uint8_t *data, size_t n)

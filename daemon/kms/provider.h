@@ -45,6 +45,7 @@ struct provider_description {
         const char *kek_id; /* resolved; "" while it is not known yet */
         uint32_t version; /* the one that wraps; 0 while it is not known */
         const char *why; /* why it cannot be used, as far as is known; NULL when nothing stands against it */
+        const char *note; /* what an administrator may want to change though it works; NULL for nothing */
 };
 
 /** What an operation needs leave for, for `lkmctl kek check`. */
@@ -88,7 +89,7 @@ struct provider {
         char *(*policy)(const struct kek *kek);
 };
 
-extern const struct provider provider_local;
+extern const struct provider provider_aws, provider_local, provider_socket, provider_vault;
 
 /** provider_find() - by type, or NULL. */
 const struct provider *provider_find(enum kms_type type);

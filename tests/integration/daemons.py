@@ -2,9 +2,10 @@
 """A case with lkmd and lkm-kms running on a configuration of its own."""
 import os
 import pwd
+import struct
 import subprocess
 
-from support import CREATE, EVICT, GET, KEY, RECORD, STATUS, Case, Client, Notify, command, u16, u32
+from support import BUILD, CREATE, EVICT, GET, KEY, RECORD, STATUS, Case, Client, Notify, command, u16, u32
 
 CONFIG = """
 [lkmd]
@@ -82,6 +83,24 @@ class DaemonCase(Case):
 
     def status(self, client):
         return client.ask(STATUS).json
+
+
+class MovedClock:
+    """The clocks of a daemon, moved by the test: prefix() goes before its command. Not with sanitizers: fake-clock must be the first library."""
+
+    def __init__(self, path):
+        self.path = path
+        self.boottime = self.wall = 0
+        self.move()
+
+    def move(self, boottime_seconds=0, wall_seconds=0):
+        self.boottime += int(boottime_seconds * 1000000)
+        self.wall += int(wall_seconds * 1000000)
+        with open(self.path, "r+b" if os.path.exists(self.path) else "wb") as clock:
+            clock.write(struct.pack("=qq", self.boottime, self.wall))
+
+    def prefix(self):
+        return ("env", f"LD_PRELOAD={BUILD}/tests/integration/libfake-clock.so", f"FAKE_CLOCK={self.path}")
 
 
 def nobody():

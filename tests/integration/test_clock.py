@@ -2,11 +2,10 @@
 """The three clocks of a key, through real daemons whose machine seems to have slept: ttl, stale grace, max age."""
 import os
 import signal
-import struct
 import unittest
 
-from daemons import DaemonCase
-from support import BUILD, ERROR, GET, PING
+from daemons import DaemonCase, MovedClock
+from support import ERROR, GET, PING
 
 MINUTE, HOUR = 60, 3600
 STALE = 1
@@ -18,14 +17,11 @@ class Clock(DaemonCase):
     scope_options = "cache_ttl = 15min\nstale_grace = 10h\ncache_max_age = 12h"
 
     def configure(self, **changes):
-        self.ahead = 0
-        with open(self.path("clock"), "wb") as clock:
-            clock.write(struct.pack("=q", 0))
+        self.clock = MovedClock(self.path("clock"))
         super().configure(**changes)
 
     def start_ready(self, name, prefix=()):
-        moved = ("env", f"LD_PRELOAD={BUILD}/tests/integration/libfake-clock.so", f"FAKE_CLOCK={self.path('clock')}")
-        return super().start_ready(name, moved if name == "lkmd" else prefix)
+        return super().start_ready(name, self.clock.prefix() if name == "lkmd" else prefix)
 
     def setUp(self):
         super().setUp()
@@ -36,9 +32,7 @@ class Clock(DaemonCase):
 
     def wake_after(self, seconds):
         """The machine sleeps; whatever comes next wakes lkmd, which first wipes what is due."""
-        self.ahead += seconds * 1000000
-        with open(self.path("clock"), "r+b") as clock:
-            clock.write(struct.pack("=q", self.ahead))
+        self.clock.move(seconds)
         self.user.ask(PING)
 
     def counters(self):

@@ -4,7 +4,10 @@ import json
 import os
 import pty
 import re
+import socket
+import struct
 import subprocess
+import threading
 import unittest
 
 import support
@@ -17,6 +20,44 @@ COMPLETION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../pac
 
 def lkmctl(*arguments, **options):
     return subprocess.run([*support.WRAPPER, LKMCTL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT, **options)
+
+
+class ReportingDaemon:
+    """Answers HELLO, and every KEK_CHECK and KEK_POLICY with a report of the test's, as a daemon with a real KMS would."""
+
+    def __init__(self, path, check, policy):
+        self.path, self.reports = path, {support.KEK_CHECK: check, support.KEK_POLICY: policy}
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+    def serve(self):
+        try:
+            while True:
+                with self.listener.accept()[0] as client:
+                    self.answer_all(client)
+        except OSError:
+            pass  # the test is over
+
+    def answer_all(self, client):
+        with client.makefile("rwb") as stream:
+            while length := stream.read(4):
+                number, _, request_id = struct.unpack_from(">HHI", stream.read(struct.unpack(">I", length)[0]))
+                if number == support.HELLO:
+                    stream.write(support.frame(support.WELCOME, request_id, [(1, support.u16(1)), (2, b"kek"), (4, support.u32(73728)), (5, support.u32(128))]))
+                else:
+                    stream.write(support.frame(support.REPORT, request_id, [(1, json.dumps(self.reports[number]).encode())]))
+                stream.flush()
 
 
 class Commands(DaemonCase):
@@ -45,6 +86,44 @@ class Commands(DaemonCase):
         self.ctl("unlock")
         self.ctl("get", database)
 
+    def test_keks_are_listed_described_and_checked(self):
+        rows = self.ctl("kek", "list").decode().splitlines()
+        self.assertEqual(re.split(r" {2,}", rows[0]), ["NAME", "TYPE", "USABLE", "SINCE", "KEK ID", "LAST ERROR"])
+        self.assertRegex(rows[1], r"^local +local +yes +\d{4}-\S+Z +local:\S+ +-$")
+        self.assertEqual(len(rows), 3)
+        self.assertEqual([kek["name"] for kek in json.loads(self.ctl("--json", "kek", "list"))["keks"]], ["local", "other"])
+        self.assertRegex(self.ctl("kek", "describe", "other").decode(), r"(?s)^name +other\n.*\nusable +yes\n")
+        self.assertEqual(json.loads(self.ctl("kek", "describe", "other", "--json"))["keks"][0]["name"], "other")
+        checked = self.ctl("kek", "check", "local").decode()
+        self.assertEqual(re.findall(r"^(\w+) +yes +- +-$", checked, re.M), ["generate", "unwrap", "context", "wrap", "rewrap"])
+        self.assertRegex(checked, r"KEK local \(local:\S+\) does all that lkm needs\n$")
+        self.assertTrue(json.loads(self.ctl("--json", "kek", "check", "local"))["usable"])
+
+    def test_kek_that_is_not_usable_is_told_by_exit_code_6(self):
+        self.assertIn(b"permissions of its file", self.ctl("kek", "policy", "local", status=6))
+        self.assertIn(b"[kek nowhere]", self.ctl("kek", "check", "nowhere", status=6))
+        self.finish(self.kms)
+        os.unlink(self.path("other-kek"))
+        self.kms = self.start_ready("lkm-kms")
+        self.assertIn(b"other-kek", self.ctl("kek", "check", "other", status=6))
+        for arguments in (["list"], ["describe", "other"]):
+            done = lkmctl("--socket", self.socket, "kek", *arguments)
+            self.assertEqual(done.returncode, 6)
+            self.assertIn(b"other-kek", done.stdout)
+        self.ctl("kek", "describe", "local")
+
+    def test_report_of_a_check_names_the_missing_permission(self):
+        report = {"kek": "k", "kek_id": "arn:x", "usable": False, "steps": [
+            {"step": "generate", "done": False, "error": "KMS_DENIED", "sentence": "it refused", "permission": "kms:GenerateDataKey on arn:x"},
+            {"step": "unwrap", "done": True, "error": "", "sentence": "", "permission": ""}]}
+        with ReportingDaemon(self.path("fake.sock"), report, {"kek": "k", "type": "aws", "policy": '{\n  "Statement": []\n}'}) as fake:
+            done = lkmctl("--socket", fake.path, "kek", "check", "k")
+            self.assertEqual(done.returncode, 6, done.stderr)
+            self.assertRegex(done.stdout.decode(), r"(?m)^generate +no +kms:GenerateDataKey on arn:x +it refused$")
+            self.assertRegex(done.stdout.decode(), r"KEK k \(arn:x\) does not do all that lkm needs\n$")
+            self.assertEqual(lkmctl("--socket", fake.path, "kek", "policy", "k").stdout, b'{\n  "Statement": []\n}\n')
+            self.assertEqual(lkmctl("--socket", fake.path, "--json", "kek", "check", "k").returncode, 6)
+
     def test_formats_are_one_key(self):
         self.create("a.db")
         raw, text, pragma = (self.ctl("get", "--format", name, self.path("a.db")) for name in ("raw", "hex", "pragma"))
@@ -71,7 +150,8 @@ class Commands(DaemonCase):
         self.ctl("create", "--scope", "closed", self.path("b.db"), status=3)
         self.ctl("create", "--scope", "nowhere", self.path("b.db"), status=2)
         for wrong in ([], ["nothing"], ["get"], ["ping", "x"], ["--nothing", "ping"], ["ping", "--force"], ["--timeout", "x", "ping"],
-                      ["get", "--format", "x", "y"], ["evict"], ["explain"], ["get", "--json", self.path("a.db")]):
+                      ["get", "--format", "x", "y"], ["evict"], ["explain"], ["get", "--json", self.path("a.db")],
+                      ["kek"], ["kek", "nothing"], ["kek", "check"], ["kek", "list", "x"], ["kek", "check", "a", "b"], ["kek list"]):
             self.ctl(*wrong, status=2)
         error = json.loads(lkmctl("--socket", self.path("no.sock"), "--json", "ping").stderr.splitlines()[-1])
         self.assertEqual((error["code"], error["error"]), (101, "NO_DAEMON"))
@@ -120,7 +200,8 @@ class Commands(DaemonCase):
 class CommandLine(unittest.TestCase):
     def setUp(self):
         self.help = lkmctl("--help").stdout.decode()
-        self.commands = re.findall(r"^  ([a-z]+)", self.help.split("Options:")[0], re.MULTILINE)
+        # Of two words where the second one is no argument: those are in capitals.
+        self.commands = re.findall(r"^  ([a-z]+(?: [a-z]+)?)", self.help.split("Options:")[0], re.MULTILINE)
         self.options = dict(re.findall(r"^  (--[a-z]+).*?(?:\[([a-z ]+)\])?$", self.help.split("Options:")[1], re.MULTILINE))
 
     def complete(self, *words):
@@ -134,13 +215,18 @@ class CommandLine(unittest.TestCase):
 
     def test_completion_knows_every_command(self):
         self.assertGreater(len(self.commands), 8)
-        self.assertEqual(self.complete(""), sorted(self.commands))
+        self.assertEqual(self.complete(""), sorted({name.split()[0] for name in self.commands}))
+        groups = {name.split()[0] for name in self.commands if " " in name}
+        self.assertEqual(groups, {"kek"})
+        for group in groups:
+            self.assertEqual(self.complete(group, ""), sorted(name.split()[1] for name in self.commands if name.startswith(group + " ")))
+            self.assertEqual(self.complete("--json", group, "de"), ["describe"])
         self.assertEqual(self.complete("--json", "cr"), ["create"])
 
     def test_completion_knows_every_option_of_each_command(self):
         for command in self.commands:
             expected = sorted(name for name, of in self.options.items() if not of or command in of.split())
-            self.assertEqual(self.complete(command, "--"), expected, command)
+            self.assertEqual(self.complete(*command.split(), "--"), expected, command)
         self.assertEqual(self.complete("get", "--format", ""), ["hex", "pragma", "raw"])
 
 

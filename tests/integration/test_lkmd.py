@@ -172,7 +172,36 @@ class Provider(threading.Thread):
                 connection.sendall(frame(KMS_UNWRAPPED, request.request_id, [(1, self.key)]))
 
 
+class Gatherer(Provider):
+    """A KMS provider that takes 200 requests at a time, and answers none before it has 150."""
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        stream, waiting = connection.makefile("rb"), []
+        while head := stream.read(4):
+            request = Reply(stream.read(int.from_bytes(head, "big")))
+            if request.number == HELLO:
+                connection.sendall(frame(WELCOME, request.request_id, [(1, u16(1)), (2, b""), (4, u32(73728)), (5, u32(200))]))
+            elif request.number == KMS_UNWRAP:
+                waiting.append(request.request_id)
+                if len(waiting) == 150:
+                    connection.sendall(b"".join(frame(KMS_UNWRAPPED, i, [(1, self.key)]) for i in waiting))
+
+
 class Cache(DaemonCase):
+    def test_as_many_unwraps_are_under_way_as_the_provider_allows(self):
+        clients = [self.client(), self.client()]
+        records = [self.create(clients[0]) for _ in range(150)]
+        key = self.get(clients[0], records[0])
+        for record in records:
+            self.evict(clients[0], record)
+        self.finish(self.kms)
+        Gatherer(self.path("kms.sock"), key)
+        for i, record in enumerate(records):
+            clients[i % 2].send(GET, [(1, record)])
+        answers = [clients[i % 2].receive() for i in range(150)]
+        self.assertEqual([a.fields[1] for a in answers if a.number == KEY], [key])  # the one that it is the key of
+
     def test_one_unwrap_for_many_askers(self):
         client = self.client()
         record = self.create(client)
@@ -252,7 +281,7 @@ class Signals(DaemonCase):
         with open(self.config) as file:
             text = file.read().replace("allow = uid:4242", "").replace("[scope medical]", "[scope medical-2]")
         self.write("lkmd.conf", text)
-        self.assertIn("3 scopes", self.reload())
+        self.assertIn("scopes: 3", self.reload())
         self.assertEqual(self.get(client, record).error, RECORD_FOREIGN)
         self.assertEqual(self.status(client)["cache"]["keys"], 0)
 

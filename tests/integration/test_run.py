@@ -226,7 +226,7 @@ class Life(RunCase):
         with open(self.config_path, "a") as file:
             file.write("[scope second]\nkeks = local\n")
         process.send_signal(signal.SIGHUP)
-        self.read_until(process.stderr, " again: ")
+        self.read_until(process.stderr, " again, ")
         self.assertIn("second", client.ask(STATUS).json["scopes"])
         self.assertEqual(client.ask(STATUS).json["cache"]["keys"], 1)
         process.send_signal(signal.SIGUSR1)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real SQLCipher databases opened through lkmd, and every way in which that can fail, told apart.
 
-LKM_SQLCIPHER4 names a folder with a libsqlcipher.so.0 of SQLCipher 4: then the promises about both versions are kept too."""
+LKM_SQLCIPHER3 or LKM_SQLCIPHER4 names a folder with the libsqlcipher of the version that this machine does not have: then the promises
+about both versions are kept too."""
 import base64
 import ctypes.util
 import json
@@ -16,7 +17,8 @@ from support import KMS_GENERATE, TIMEOUT, Client, pairs
 
 CREATE, READONLY = 1, 2
 WORD = "swordfish-in-the-waiting-room"
-SQLCIPHER4 = os.environ.get("LKM_SQLCIPHER4")
+OTHER = {name: os.environ[name] for name in ("LKM_SQLCIPHER3", "LKM_SQLCIPHER4") if name in os.environ}
+THREE, FOUR = ({"LD_LIBRARY_PATH": OTHER[name]} if name in OTHER else {} for name in ("LKM_SQLCIPHER3", "LKM_SQLCIPHER4"))
 
 
 def helper(*arguments):
@@ -295,25 +297,26 @@ class Upgrading(ClientCase):
         self.assertEqual(json.loads(self.bytes("a.db.key"))["format"], 2)
 
 
-@unittest.skipUnless(SQLCIPHER4, "LKM_SQLCIPHER4 is not set")
+@unittest.skipUnless(OTHER, "neither LKM_SQLCIPHER3 nor LKM_SQLCIPHER4 is set")
 class BothVersions(ClientCase):
     def test_database_of_sqlcipher_3_opens_under_4(self):
-        self.make_database_alone("a.db")
-        self.assertEqual(self.open("a.db", LD_LIBRARY_PATH=SQLCIPHER4), WORD + "\n")
-        self.open("a.db", "INSERT INTO t VALUES('four')", LD_LIBRARY_PATH=SQLCIPHER4)
-        self.assertEqual(self.open("a.db"), WORD + "\nfour\n")
+        self.make_database_alone("a.db", **THREE)
+        self.assertEqual(self.open("a.db", **FOUR), WORD + "\n")
+        self.open("a.db", "INSERT INTO t VALUES('four')", **FOUR)
+        self.assertEqual(self.open("a.db", **THREE), WORD + "\nfour\n")
 
     def test_database_of_sqlcipher_4_is_refused_by_3(self):
-        self.make_database_alone("a.db", LD_LIBRARY_PATH=SQLCIPHER4)
-        self.assertEqual(self.refused("a.db"), "CIPHER_VERSION")
-        self.assertEqual(self.open("a.db", LD_LIBRARY_PATH=SQLCIPHER4), WORD + "\n")
+        self.make_database_alone("a.db", **FOUR)
+        self.assertEqual(self.refused("a.db", **THREE), "CIPHER_VERSION")
+        self.assertEqual(self.open("a.db", **FOUR), WORD + "\n")
 
     def test_version_that_no_record_tells_is_found_out(self):
-        self.make_database("a.db")
-        self.assertEqual(self.open("a.db", LD_LIBRARY_PATH=SQLCIPHER4), WORD + "\n")
+        self.make_key("a.db")
+        self.open("a.db", f"CREATE TABLE t(x); INSERT INTO t VALUES('{WORD}')", flags=CREATE, **THREE)
+        self.assertEqual(self.open("a.db", **FOUR), WORD + "\n")
         self.make_key("b.db")
         self.put("a.db.key", self.bytes("b.db.key"))
-        self.assertEqual(self.refused("a.db", LD_LIBRARY_PATH=SQLCIPHER4), "WRONG_KEY")
+        self.assertEqual(self.refused("a.db", **FOUR), "WRONG_KEY")
 
     def make_database_alone(self, name, **environment):
         self.leave_one_scope()

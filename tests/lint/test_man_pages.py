@@ -26,6 +26,12 @@ def help_of(name):
     return subprocess.run([os.path.join(build, PROGRAMS[name][0]), "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def commands_of_lkmctl():
+    """As --help lists them: of one word, or of two where the second one is no argument (those are in capitals)."""
+    section = re.search(r"^Commands:\n(.*?)^Options:", help_of("lkmctl"), re.M | re.S).group(1)
+    return re.findall(r"^  ([a-z]+(?: [a-z]+)?)", section, re.M)
+
+
 def squeezed(text):
     return " ".join(text.split())
 
@@ -47,7 +53,8 @@ class ManPages(unittest.TestCase):
         self.assertEqual(set(re.findall(r"^\*(LKM_E_\w+)\* \((\d+)\)\n\t(.*)$", text, re.M)), wanted)
 
     def test_each_option_of_the_configuration_is_there_with_its_default(self):
-        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)', read("daemon/config.c"))
+        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)(?:, [A-Z |]+)? \}', read("daemon/config.c"))
+        self.assertEqual(len(table), len(re.findall(r"^ +\{ SECTION_", read("daemon/config.c"), re.M)))
         text = page("lkmd.conf.5")
         written = []
         for section, body in re.findall(r"^# \[(\w+)[^\]]*\]\n(.*?)(?=^# )", text, re.M | re.S):
@@ -65,18 +72,18 @@ class ManPages(unittest.TestCase):
             self.assertEqual(written, printed, name)
 
     def test_each_command_of_lkmctl_is_there(self):
-        section = re.search(r"^Commands:\n(.*?)^Options:", help_of("lkmctl"), re.M | re.S).group(1)
-        commands = re.findall(r"^  (\w+)", section, re.M)
         written = re.search(r"^# COMMANDS\n(.*?)^# ", page("lkmctl.1"), re.M | re.S).group(1)
-        self.assertEqual(re.findall(r"^\*(\w+)\*", written, re.M), commands)
+        self.assertEqual(re.findall(r"^\*([\w ]+)\*", written, re.M), commands_of_lkmctl())
         codes = re.findall(r"^  (\d)  +(.*)$", help_of("lkmctl"), re.M)
         self.assertEqual([(code, said.rstrip(".").lower()) for code, said in re.findall(r"^\*(\d)\*\n\t(.*)$", page("lkmctl.1"), re.M)],
                          [(code, said.lower()) for code, said in codes])
 
     def test_completion_offers_what_lkmctl_knows(self):
         script, text = read("packaging/completions/lkmctl"), help_of("lkmctl")
-        offered = re.search(r"commands='([^']*)'", script).group(1).split()
-        self.assertEqual(offered, re.findall(r"^  (\w+)", re.search(r"^Commands:\n(.*?)^Options:", text, re.M | re.S).group(1), re.M))
+        words = dict(re.findall(r"\b(commands|kek)='([^']*)'", script))
+        offered = [name for name in words.pop("commands").split() if name not in words]
+        offered += [f"{group} {name}" for group, names in words.items() for name in names.split()]
+        self.assertEqual(offered, commands_of_lkmctl())
         everywhere, of_command = set(), {}
         for option, rest in re.findall(r"^  (--\w+)(.*)$", text, re.M):
             commands = re.search(r"\[([a-z ]+)\]$", rest)

@@ -92,8 +92,13 @@ static void on_event(struct bufferevent *stream, short what, void *userdata)
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int n, void *userdata)
 {
         struct http_server *s = userdata;
-        struct connection *c = calloc(1, sizeof(*c));
+        struct connection *c;
 
+        if (s->slams) {
+                close(fd);
+                return;
+        }
+        c = calloc(1, sizeof(*c));
         ck_assert_ptr_nonnull(c);
         c->server = s;
         if (s->tls)
@@ -129,6 +134,7 @@ static SSL_CTX *tls_new(const char *ca_file)
         ck_assert_int_eq(X509_add_ext(certificate, address, -1), 1);
         ck_assert_int_gt(X509_sign(certificate, key, EVP_sha256()), 0);
         ck_assert_int_eq(PEM_write_X509(f, certificate), 1);
+        ck_assert_int_eq(PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL), 1);
         ck_assert_int_eq(SSL_CTX_use_certificate(tls, certificate), 1);
         ck_assert_int_eq(SSL_CTX_use_PrivateKey(tls, key), 1);
         X509_EXTENSION_free(address);
@@ -148,6 +154,12 @@ void http_server_init(struct http_server *s, struct event_base *base, const char
         ck_assert_ptr_nonnull(s->listener);
         ck_assert_int_eq(getsockname(evconnlistener_get_fd(s->listener), (struct sockaddr *)&address, &n), 0);
         s->port = ntohs(address.sin_port);
+}
+
+void http_server_demand(struct http_server *s, const char *ca_file)
+{
+        ck_assert_int_eq(SSL_CTX_load_verify_file(s->tls, ca_file), 1);
+        SSL_CTX_set_verify(s->tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 }
 
 void http_server_drop(struct http_server *s)

@@ -18,6 +18,7 @@ struct http_server_reply {
 struct http_server {
         struct event_base *base;
         unsigned port;
+        bool slams; /* closes what it accepts */
         const struct http_server_reply *script; /* the last one is for all that follow; nothing is sent while this is NULL */
         size_t n_script;
         unsigned n_connections, n_requests;
@@ -27,8 +28,10 @@ struct http_server {
         void *connections; /* of those that are open */
 };
 
-/** http_server_init() - listen on a port of 127.0.0.1. @ca_file: where to write the certificate, for 127.0.0.1; NULL for plain HTTP. */
+/** http_server_init() - listen on a port of 127.0.0.1. @ca_file: where to write the certificate, for 127.0.0.1, and its key; NULL for plain HTTP. */
 void http_server_init(struct http_server *s, struct event_base *base, const char *ca_file);
 void http_server_deinit(struct http_server *s);
+/** http_server_demand() - serve only clients that show the certificate in @ca_file. */
+void http_server_demand(struct http_server *s, const char *ca_file);
 /** http_server_drop() - close all connections. */
 void http_server_drop(struct http_server *s);

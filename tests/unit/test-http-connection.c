@@ -134,6 +134,50 @@ START_TEST(peer_that_never_begins_tls_ends_by_timeout)
 }
 END_TEST
 
+START_TEST(server_that_goes_away_in_the_handshake_is_an_outage)
+{
+        struct http_request request = get();
+        struct outcome *o;
+
+        http_server_deinit(&server);
+        use_server(true);
+        request.transport.ca_file = ca_file;
+        server.slams = true;
+        o = ask(&request);
+        ck_assert_msg(o->failure == HTTP_FAILURE_CUT, "%u %s", o->failure, o->what);
+        outcome_free(o);
+}
+END_TEST
+
+START_TEST(client_certificate_is_shown_where_it_is_asked_for)
+{
+        static const struct http_server_reply ok = { "HTTP/1.1 204 No Content\r\n\r\n", false };
+        struct http_request request = get();
+        struct outcome *o;
+
+        http_server_deinit(&server);
+        use_server(true);
+        http_server_demand(&server, ca_file);
+        answer_with(&ok, 1);
+        request.transport.ca_file = ca_file;
+        o = ask(&request);
+        ck_assert_msg(o->failure == HTTP_FAILURE_TLS, "%u %s", o->failure, o->what);
+        outcome_free(o);
+
+        request.transport.client_certificate = "/nonexistent/cert.pem";
+        request.transport.client_key = ca_file;
+        o = ask(&request);
+        ck_assert_int_eq(o->failure, HTTP_FAILURE_TLS);
+        ck_assert_ptr_nonnull(strstr(o->what, "client certificate"));
+        outcome_free(o);
+
+        request.transport.client_certificate = ca_file;
+        o = ask(&request);
+        ck_assert_msg(o->status == 204, "%s", o->what);
+        outcome_free(o);
+}
+END_TEST
+
 /* ---- ends ---- */
 
 START_TEST(cancelled_call_never_ends)
@@ -240,6 +284,8 @@ int main(void)
                 { unknown_authority_is_refused },
                 { certificate_for_another_name_is_refused },
                 { peer_that_never_begins_tls_ends_by_timeout },
+                { server_that_goes_away_in_the_handshake_is_an_outage },
+                { client_certificate_is_shown_where_it_is_asked_for },
                 { cancelled_call_never_ends },
                 { end_of_the_client_ends_each_call_once },
                 { call_may_be_freed_and_another_started_when_it_ends },
