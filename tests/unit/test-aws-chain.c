@@ -345,7 +345,6 @@ int main(void)
                 { a_profile_that_is_named_has_to_be_there },
                 { files_that_are_configured_have_to_be_there },
                 { without_leave_the_environment_does_not_count },
-                { secrets_of_the_environment_are_taken_out_of_it },
                 { half_a_pair_in_the_environment_is_an_error },
                 { a_named_profile_goes_before_the_keys_of_the_environment },
                 { the_order_is_that_of_the_sdks },
@@ -355,6 +354,7 @@ int main(void)
                 { the_region_may_come_from_the_key },
                 { nothing_at_all_says_what_was_looked_at },
                 { containers_are_asked_here_and_at_the_two_services_only },
+                { secrets_of_the_environment_are_taken_out_of_it }, /* last: the process remembers it */
         };
 
         return suite_run("aws-chain", chain_setup, chain_teardown, promises, ELEMENTSOF(promises));
