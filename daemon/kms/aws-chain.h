@@ -6,8 +6,7 @@
 #pragma once
 
 #include "daemon/kms/aws-endpoint.h"
-#include "daemon/kms/aws-environment.h"
-#include "daemon/kms/aws-profile.h"
+#include "daemon/kms/aws-settings.h"
 
 enum aws_base {
         AWS_BASE_ENVIRONMENT,
@@ -48,15 +47,6 @@ struct aws_plan {
         char looked[400]; /* for people: what is not configured */
 };
 
-/** What decides. All outlive the plan. */
-struct aws_settings {
-        const struct config_kek *config;
-        const struct aws_environment *environment; /* NULL: variables do not count */
-};
-
 /** aws_plan_make() - Return: 0; -EINVAL or another -errno with *ret_why filled. */
 int aws_plan_make(struct aws_plan *ret_plan, const struct aws_settings *settings, struct sentence *ret_why);
 void aws_plan_deinit(struct aws_plan *plan);
-
-/** aws_settings_profiles() - read the shared files. @keep: whose secrets are kept, or NULL. Return: 0 or -errno with *ret_why filled. */
-int aws_settings_profiles(struct aws_profiles **ret_profiles, const struct aws_settings *settings, const char *keep, struct sentence *ret_why);

@@ -174,12 +174,13 @@ static void take_credentials(struct aws_credentials_source *s, struct aws_creden
 static void on_fetched(struct aws_way_call *way, struct aws_credentials *credentials, enum proto_error error, const char *why)
 {
         struct aws_credentials_source *s = list_entry(way, struct aws_credentials_source, way);
-        _cleanup_(aws_fetch_freep) struct aws_fetch *fetch = TAKE_PTR(s->fetch); /* until here: it holds @credentials */
+        struct aws_fetch *fetch = TAKE_PTR(s->fetch);
 
         if (credentials)
                 take_credentials(s, credentials);
         else
                 take_failure(s, error, why);
+        aws_fetch_free(fetch); /* it holds @credentials */
 }
 
 static void on_work(evutil_socket_t fd, short what, void *userdata)

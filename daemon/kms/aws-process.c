@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The end of the process is seen by its pidfd, so that a grandchild that keeps the pipes open does not hold the answer up. Its group is ended before
- * it is reaped: until then nobody else can have its number.
+ * What counts is the end of the process, so that a grandchild that keeps the pipes open does not hold the answer up. Its group is ended before it is
+ * reaped: until then nobody else can have its number.
  */
 #include "daemon/kms/aws-process.h"
 
@@ -10,7 +10,6 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "common/clock.h"
@@ -18,8 +17,8 @@
 struct aws_process {
         struct aws_way_call *call;
         pid_t pid; /* 0 when reaped */
-        int pid_fd, out_fd, error_fd;
-        struct event *pid_event, *out_event, *error_event, *timer;
+        int out_fd, error_fd;
+        struct event *child_event, *out_event, *error_event, *timer;
         uint64_t time_usec;
         struct secret *out;
         size_t n_out;
@@ -134,7 +133,7 @@ struct aws_process *aws_process_free(struct aws_process *p)
         if (!p)
                 return NULL;
         event_drop(&p->timer, &none);
-        event_drop(&p->pid_event, &p->pid_fd);
+        event_drop(&p->child_event, &none);
         event_drop(&p->out_event, &p->out_fd);
         event_drop(&p->error_event, &p->error_fd);
         if (p->pid > 0)
@@ -258,10 +257,14 @@ static void on_error(evutil_socket_t fd, short what, void *userdata)
                 event_del(p->error_event);
 }
 
-static void on_exit_seen(evutil_socket_t fd, short what, void *userdata)
+/* Some child has ended. */
+static void on_child(evutil_socket_t number, short what, void *userdata)
 {
         struct aws_process *p = userdata;
+        siginfo_t info = { 0 };
 
+        if (waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid != p->pid)
+                return;
         drain_out(p);
         for (int i = 0; i < 256 && read_error(p) > 0; i++)
                 ;
@@ -327,9 +330,9 @@ static int spawn(pid_t *ret_pid, const struct aws_command *command, int out_fd, 
         return r;
 }
 
-static struct event *watch(struct event_base *base, int fd, event_callback_fn handle, struct aws_process *p)
+static struct event *watch(struct event_base *base, int fd, short what, event_callback_fn handle, struct aws_process *p)
 {
-        struct event *event = event_new(base, fd, EV_READ | EV_PERSIST, handle, p);
+        struct event *event = event_new(base, fd, (short)(what | EV_PERSIST), handle, p);
 
         if (event && event_add(event, NULL) < 0) {
                 event_free(event);
@@ -363,20 +366,22 @@ static int run(struct aws_process *p, const struct aws_command *command)
 static int start(struct aws_process *p, struct event_base *base, const struct aws_command *command)
 {
         struct timeval time = { .tv_sec = (time_t)(p->time_usec / USEC_PER_SEC), .tv_usec = (suseconds_t)(p->time_usec % USEC_PER_SEC) };
-        int r = secret_new(&p->out, SECRET_BODY_MAX);
+        int r;
 
-        if (r == 0)
-                r = run(p, command);
+        if (access(command->words[0], X_OK) < 0)
+                return -errno;
+        r = secret_new(&p->out, SECRET_BODY_MAX);
         if (r < 0)
                 return r;
-        p->pid_fd = (int)syscall(SYS_pidfd_open, p->pid, 0);
-        if (p->pid_fd < 0)
-                return -errno;
-        p->pid_event = watch(base, p->pid_fd, on_exit_seen, p);
-        p->out_event = watch(base, p->out_fd, on_out, p);
-        p->error_event = watch(base, p->error_fd, on_error, p);
+        /* Before there is a child, so that its end is not missed. */
+        p->child_event = watch(base, SIGCHLD, EV_SIGNAL, on_child, p);
+        r = p->child_event ? run(p, command) : -ENOMEM;
+        if (r < 0)
+                return r;
+        p->out_event = watch(base, p->out_fd, EV_READ, on_out, p);
+        p->error_event = watch(base, p->error_fd, EV_READ, on_error, p);
         p->timer = evtimer_new(base, on_time, p);
-        return p->pid_event && p->out_event && p->error_event && p->timer && evtimer_add(p->timer, &time) == 0 ? 0 : -ENOMEM;
+        return p->out_event && p->error_event && p->timer && evtimer_add(p->timer, &time) == 0 ? 0 : -ENOMEM;
 }
 
 int aws_process_start(struct aws_process **ret_process, const struct aws_surroundings *around, const char *command, const char *source,
@@ -391,7 +396,7 @@ int aws_process_start(struct aws_process **ret_process, const struct aws_surroun
         if (p) {
                 p->call = call;
                 p->time_usec = time_usec;
-                p->pid_fd = p->out_fd = p->error_fd = -1;
+                p->out_fd = p->error_fd = -1;
                 p->program = strdup(parsed.words[0]);
                 p->source = strdup(source);
         }

@@ -70,6 +70,7 @@ int aws_sso_start(struct aws_get **ret_get, const struct aws_surroundings *aroun
                   const struct aws_plan *plan, struct aws_way_call *call, struct sentence *ret_why)
 {
         const char *home = aws_environment_text(settings->environment, "HOME");
+        const char *endpoint = aws_environment_text(settings->environment, "AWS_ENDPOINT_URL_SSO");
         _cleanup_(secret_unrefp) struct secret *token = NULL;
         char path[1024], host[AWS_URL_MAX], url[AWS_GET_URL_MAX];
         int r = home ? token_path(path, sizeof(path), home, plan->sso.cached_as) : -ENOENT;
@@ -84,8 +85,8 @@ int aws_sso_start(struct aws_get **ret_get, const struct aws_surroundings *aroun
         if (aws_endpoint_url(host, "portal.sso", plan->sso.region, false, false) < 0 ||
             strspn(plan->sso.account_id, "0123456789") != strlen(plan->sso.account_id) ||
             strspn(plan->sso.role_name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=,.@-") != strlen(plan->sso.role_name) ||
-            snprintf(url, sizeof(url), "%s/federation/credentials?role_name=%s&account_id=%s", host, plan->sso.role_name,
-                     plan->sso.account_id) >= (int)sizeof(url)) {
+            snprintf(url, sizeof(url), "%s/federation/credentials?role_name=%s&account_id=%s", endpoint ? endpoint : host,
+                     plan->sso.role_name, plan->sso.account_id) >= (int)sizeof(url)) {
                 sentence_set(ret_why, "sso_region, sso_account_id or sso_role_name of the profile cannot be right");
                 return -EINVAL;
         }
