@@ -172,6 +172,11 @@ static void flight_read(struct vault_call *call, const struct vault_answer *answ
 {
         struct flight *f = call->userdata;
 
+        if (!answer->data) {
+                vault_call_refuse(call, verdict, PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT,
+                                  "it gives an answer without data. Check address, and what lies between");
+                return;
+        }
         if (f->n == 1) {
                 item_read(f, 0, NULL, vault_answer_secret(answer, VAULT_SECRET_PLAINTEXT, 0));
                 return;

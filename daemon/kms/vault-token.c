@@ -179,7 +179,7 @@ static void login_failed(struct vault_token *a, enum proto_error error, const ch
                 if (a->n_login_failures == 1)
                         log_warning("[kek %s]: cannot log in again ahead of time: %s", a->server->config->name, a->why.text);
                 timer_set(a->timer, login_pause_usec(a, LOGIN_PAUSE_MAX_USEC));
-                waiters_fail(a, true, error, a->why.text);
+                waiters_kick(a);
                 return;
         }
         waiters_fail(a, true, error, a->why.text);
