@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config-kek: the options of [kek NAME]: their parsers, and what each kms_type needs. */
+#include <arpa/inet.h>
 #include <errno.h>
 
 #include "daemon/config-parse.h"
@@ -61,15 +62,44 @@ static size_t host_length(const char *text)
         return end ? (size_t)(end + 1 - text) : strcspn(text, ":/?#@");
 }
 
+/* The address that @host is written as. Return: AF_INET, AF_INET6 (in brackets), or 0 for a name. */
+static int host_address(uint8_t ret_address[16], const char *host, size_t n)
+{
+        char text[INET6_ADDRSTRLEN];
+
+        if (n >= sizeof(text))
+                return 0;
+        if (*host == '[')
+                snprintf(text, sizeof(text), "%.*s", (int)(n - 2), host + 1);
+        else
+                snprintf(text, sizeof(text), "%.*s", (int)n, host);
+        if (*host == '[')
+                return inet_pton(AF_INET6, text, ret_address) == 1 ? AF_INET6 : 0;
+        return inet_pton(AF_INET, text, ret_address) == 1 ? AF_INET : 0;
+}
+
 static bool host_is_here(const char *host, size_t n)
 {
-        static const char *const here[] = { "localhost", "[::1]" };
+        static const uint8_t loopback[16] = { [15] = 1 };
+        uint8_t address[16];
 
-        for (size_t i = 0; i < ELEMENTSOF(here); i++) {
-                if (n == strlen(here[i]) && strncasecmp(host, here[i], n) == 0)
-                        return true;
+        switch (host_address(address, host, n)) {
+        case AF_INET:
+                return address[0] == 127;
+        case AF_INET6:
+                return bytes_equal((struct bytes){ address, 16 }, (struct bytes){ loopback, 16 });
+        default:
+                return n == strlen("localhost") && strncasecmp(host, "localhost", n) == 0;
         }
-        return strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == n;
+}
+
+static bool host_is_valid(const char *host, size_t n)
+{
+        uint8_t address[16];
+
+        if (n > 0 && *host == '[')
+                return host[n - 1] == ']' && host_address(address, host, n) == AF_INET6;
+        return n > 0 && strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_") == n;
 }
 
 /* What may follow the scheme. */
@@ -80,7 +110,7 @@ static bool authority_is_valid(const char *text, bool path_too)
         unsigned port;
         char digits[6];
 
-        if (n == 0 || (*text != '[' && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_") != n))
+        if (!host_is_valid(text, n))
                 return false;
         if (*rest == ':') {
                 n = strcspn(++rest, "/");
@@ -123,8 +153,8 @@ int config_parse_mount(struct config *config, void *at, const char *value, const
         size_t n = strlen(value);
 
         if (n == 0 || n > 256 || *value == '/' || value[n - 1] == '/' || strstr(value, "//") || strstr(value, "..") ||
-            strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/") != n)
-                return config_refuse(ret_why, "give a path of letters, digits, '.', '_', '-' and '/' between, neither first nor last");
+            strstr(value, "./") || value[n - 1] == '.' || strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/") != n)
+                return config_refuse(ret_why, "give a path of letters, digits, '.', '_', '-' and '/' between, neither first nor last; no part ends in a dot");
         return config_set_string(at, value);
 }
 

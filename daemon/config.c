@@ -333,8 +333,9 @@ static int apply(struct config *c, struct reading *r, void *at, const struct opt
         const char *why = "";
         int error = option->parse(c, (uint8_t *)at + option->offset, value, &why);
 
-        if (error == -EINVAL)
-                snprintf(r->error->text, sizeof(r->error->text), "%s: %s = %s in [%s]: %s", where, option->key, value, title, why);
+        if (error == -EINVAL) /* a long value must not push the reason out */
+                snprintf(r->error->text, sizeof(r->error->text), "%s: %s = %.100s%s in [%s]: %s", where, option->key, value,
+                         strlen(value) > 100 ? "..." : "", title, why);
         return error;
 }
 

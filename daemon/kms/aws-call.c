@@ -45,8 +45,8 @@ static bool endpoint_has_path(const char *url)
         return slash && slash[1];
 }
 
-int aws_service_init(struct aws_service *s, const struct config_kek *config, const struct kms_environment *environment, const char *region,
-                     struct sentence *ret_why)
+int aws_service_init(struct aws_service *s, const struct config_kek *config, const struct kms_environment *environment,
+                     const char *region, struct sentence *ret_why)
 {
         char own[AWS_URL_MAX], host[AWS_HOST_MAX + 8];
         const char *url = config->endpoint ? config->endpoint : own;
@@ -56,7 +56,9 @@ int aws_service_init(struct aws_service *s, const struct config_kek *config, con
         snprintf(s->region, sizeof(s->region), "%s", region);
         if (aws_endpoint_url(own, "kms", region, config->fips, config->dual_stack) < 0 || endpoint_has_path(url) ||
             http_host(url, host, sizeof(host)) < 0) {
-                sentence_set(ret_why, "endpoint = %s of [kek %s] cannot be used: give https://HOST[:PORT], without a path", url, config->name);
+                sentence_set(ret_why,
+                             "endpoint = %s of [kek %s] cannot be used: give https://HOST[:PORT], without a path", url,
+                             config->name);
                 return -EINVAL;
         }
         r = aws_credentials_source_new(&s->credentials, config, environment, ret_why);
@@ -89,7 +91,8 @@ void aws_service_deinit(struct aws_service *s)
 
 /* ---- one attempt ---- */
 
-static void on_credentials(struct aws_credentials_call *waiting, struct aws_credentials *credentials, enum proto_error error, const char *why)
+static void on_credentials(struct aws_credentials_call *waiting, struct aws_credentials *credentials,
+                           enum proto_error error, const char *why)
 {
         struct aws_call *c = list_entry(waiting, struct aws_call, waiting);
 
@@ -151,8 +154,8 @@ static int sign(struct aws_call *c)
                                          .headers = headers,
                                          .payload_hash = text(c->payload_hash),
                                          .normalize_path = true };
-        int r = sigv4_sign(c->authorization, &s->key, &request, c->credentials->access_key_id, c->credentials->secret_access_key, s->region,
-                           "kms", c->time);
+        int r = sigv4_sign(c->authorization, &s->key, &request, c->credentials->access_key_id,
+                           c->credentials->secret_access_key, s->region, "kms", c->time);
 
         if (token)
                 secret_view_end(token, &view);
@@ -183,8 +186,8 @@ static int call_prepare(struct exchange *x, struct http_request *ret_request)
                 return r;
         *ret_request = (struct http_request){ .method = "POST",
                                               .url = s->url,
-                                              .transport = { s->config->ca_file, s->config->client_certificate, s->config->client_key,
-                                                             s->config->proxy },
+                                              .transport = { s->config->ca_file, s->config->client_certificate,
+                                                             s->config->client_key, s->config->proxy },
                                               .body = text(c->body ? c->body : ""),
                                               .body_secret = c->body_secret };
         add_header(ret_request, "Content-Type", BYTES_LITERAL("application/x-amz-json-1.1"), NULL);
@@ -234,16 +237,17 @@ static bool remedy(struct aws_call *c, enum aws_error_remedy what, const struct 
 }
 
 /* "AWS KMS, asked for kms:Decrypt on KEY with credentials of SOURCE: WHAT HAPPENED (CODE, request ID). AWS says: …" */
-static void explain(struct sentence *ret_why, const struct aws_call *c, const char *what, const char *code, const char *message,
-                    const struct http_response *response)
+static void explain(struct sentence *ret_why, const struct aws_call *c, const char *what, const char *code,
+                    const char *message, const struct http_response *response)
 {
         const char *request_id = http_response_header(response, "x-amzn-requestid");
         char status[32] = "";
 
         if (!*code)
                 snprintf(status, sizeof(status), "status %d", response->status);
-        sentence_set(ret_why, "AWS KMS, asked for %s on %s with credentials of %s: %s (%s%s%s%.64s)%s%.300s", operations[c->operation].permission,
-                     c->key_id, c->credentials->source ? c->credentials->source : "an unknown source", what, *code ? code : status,
+        sentence_set(ret_why, "AWS KMS, asked for %s on %s with credentials of %s: %s (%s%s%s%.64s)%s%.300s",
+                     operations[c->operation].permission, c->key_id,
+                     c->credentials->source ? c->credentials->source : "an unknown source", what, *code ? code : status,
                      *request_id ? ", request " : "", "", request_id, *message ? ". AWS says: " : "", message);
 }
 
@@ -265,7 +269,8 @@ static void judge_error(struct aws_call *c, const struct http_response *response
         explain(&ret_verdict->why, c, class->text, code, class->may_quote ? message.text : "", response);
 }
 
-static void refuse_answer(struct aws_call *c, const struct http_response *response, struct exchange_verdict *ret_verdict, const char *what)
+static void refuse_answer(struct aws_call *c, const struct http_response *response,
+                          struct exchange_verdict *ret_verdict, const char *what)
 {
         ret_verdict->error = PROTO_ERROR_KMS_MISCONFIGURED;
         ret_verdict->action = EXCHANGE_END;
@@ -276,7 +281,8 @@ static void no_memory(struct exchange_verdict *ret_verdict)
 {
         ret_verdict->error = PROTO_ERROR_INTERNAL;
         ret_verdict->action = EXCHANGE_END;
-        sentence_set(&ret_verdict->why, "no memory is left for the answer of AWS KMS. Ask again when other requests have ended");
+        sentence_set(&ret_verdict->why,
+                     "no memory is left for the answer of AWS KMS. Ask again when other requests have ended");
 }
 
 /* Take the key out of @body. Return: 0; 1 when the body is no good answer; -errno. */
@@ -333,8 +339,9 @@ static void judge_answer(struct aws_call *c, const struct http_response *respons
                         no_memory(ret_verdict);
                 else
                         refuse_answer(c, response, ret_verdict,
-                                      operations[c->operation].plaintext ? "the answer holds no key of 32 bytes. Check endpoint and proxy"
-                                                                         : "the answer is not in the form of KMS. Check endpoint and proxy");
+                                      operations[c->operation].plaintext
+                                              ? "the answer holds no key of 32 bytes. Check endpoint and proxy"
+                                              : "the answer is not in the form of KMS. Check endpoint and proxy");
                 return;
         }
         answer = parse_body(response->body);
@@ -345,7 +352,8 @@ static void judge_answer(struct aws_call *c, const struct http_response *respons
         if (r < 0)
                 no_memory(ret_verdict);
         else if (r > 0)
-                refuse_answer(c, response, ret_verdict, "the answer is not in the form of KMS. Check endpoint and proxy");
+                refuse_answer(c, response, ret_verdict,
+                              "the answer is not in the form of KMS. Check endpoint and proxy");
         else
                 ret_verdict->error = c->accept(c, answer, &ret_verdict->why);
         json_decref(answer);
@@ -379,9 +387,12 @@ static void call_done(struct exchange *x, enum proto_error error, const char *se
 static int body_with_key(struct secret **ret_body, const char *rest, struct secret *key)
 {
         static const char head[] = "{\"Plaintext\":\"", tail[] = "\",";
-        size_t n_head = sizeof(head) - 1, n_text = BASE64_LENGTH(KEY_SIZE), n_tail = sizeof(tail) - 1, n_rest = strlen(rest) - 1;
+        size_t n_head = sizeof(head) - 1, n_text = BASE64_LENGTH(KEY_SIZE), n_tail = sizeof(tail) - 1,
+               n_rest = strlen(rest) - 1;
         uint8_t *to, *from;
-        int r = n_head + n_text + n_tail + n_rest > HTTP_BODY_MAX ? -E2BIG : secret_new(ret_body, n_head + n_text + n_tail + n_rest);
+        int r = n_head + n_text + n_tail + n_rest > HTTP_BODY_MAX
+                        ? -E2BIG
+                        : secret_new(ret_body, n_head + n_text + n_tail + n_rest);
 
         if (r < 0)
                 return r;
@@ -419,8 +430,8 @@ static int body_make(struct aws_call *c, const json_t *request, struct secret *p
         return r;
 }
 
-int aws_call_start(struct aws_call *c, struct aws_service *service, enum aws_operation operation, const json_t *request, const char *key_id,
-                   struct secret *plaintext, uint64_t deadline_usec)
+int aws_call_start(struct aws_call *c, struct aws_service *service, enum aws_operation operation, const json_t *request,
+                   const char *key_id, struct secret *plaintext, uint64_t deadline_usec)
 {
         int r;
 

@@ -37,8 +37,8 @@ struct aws_service {
 };
 
 /** aws_service_init() - @region is valid. Return: 0; -EINVAL or -errno with *ret_why filled (then it needs no deinit). */
-int aws_service_init(struct aws_service *s, const struct config_kek *config, const struct kms_environment *environment, const char *region,
-                     struct sentence *ret_why);
+int aws_service_init(struct aws_service *s, const struct config_kek *config, const struct kms_environment *environment,
+                     const char *region, struct sentence *ret_why);
 /** aws_service_deinit() - no call is under way. */
 void aws_service_deinit(struct aws_service *s);
 
@@ -75,8 +75,8 @@ struct aws_call {
  * @plaintext: for Encrypt, a key of KEY_SIZE; borrowed
  * Return: 0; -E2BIG for a question over HTTP_BODY_MAX; -ENOMEM, -ENOBUFS, -EIO. In each case aws_call_deinit() is due.
  */
-int aws_call_start(struct aws_call *call, struct aws_service *service, enum aws_operation operation, const json_t *request,
-                   const char *key_id, struct secret *plaintext, uint64_t deadline_usec);
+int aws_call_start(struct aws_call *call, struct aws_service *service, enum aws_operation operation,
+                   const json_t *request, const char *key_id, struct secret *plaintext, uint64_t deadline_usec);
 /** aws_call_cancel() - end it without done(). Allowed when nothing is under way. */
 void aws_call_cancel(struct aws_call *call);
 /** aws_call_deinit() - nothing is under way. */

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "common/list.h"
 #include "daemon/config.h"
 #include "daemon/kms/http.h"
 #include "daemon/kms/provider.h"

@@ -24,7 +24,10 @@ static const struct partition {
         { "aws-iso-f", { "us-isof" }, "csp.hci.ic.gov", "api.aws.hci.ic.gov" },
         { "aws-eusc", { "eusc-de" }, "amazonaws.eu", "api.amazonwebservices.eu" },
         { "aws-cn", { "cn" }, "amazonaws.com.cn", "api.amazonwebservices.com.cn" },
-        { "aws", { "us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx" }, "amazonaws.com", "api.aws" }, /* and what no other matches */
+        { "aws",
+          { "us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx" },
+          "amazonaws.com",
+          "api.aws" }, /* and what no other matches */
 };
 
 static bool region_matches(const char *region, const char *prefix)
@@ -149,7 +152,8 @@ static bool arn_parse_kind(struct aws_arn *ret_arn, struct bytes text, const cha
 {
         return aws_arn_parse(ret_arn, text) == 0 && partition_is_valid(ret_arn->partition) &&
                bytes_equal(ret_arn->service, BYTES_LITERAL("kms")) && region_is_valid(ret_arn->region) &&
-               ret_arn->account.n == ACCOUNT_DIGITS && is_of(ret_arn->account, DIGITS) && begins_with(ret_arn->resource, kind);
+               ret_arn->account.n == ACCOUNT_DIGITS && is_of(ret_arn->account, DIGITS) &&
+               begins_with(ret_arn->resource, kind);
 }
 
 static bool arn_parse_key(struct aws_arn *ret_arn, struct bytes text)
@@ -206,7 +210,8 @@ bool aws_arn_is_same_key(struct bytes a, struct bytes b)
 
         if (!arn_parse_key(&x, a) || !arn_parse_key(&y, b))
                 return false;
-        return bytes_equal(x.partition, y.partition) && bytes_equal(x.account, y.account) && bytes_equal(x.resource, y.resource) &&
+        return bytes_equal(x.partition, y.partition) && bytes_equal(x.account, y.account) &&
+               bytes_equal(x.resource, y.resource) &&
                (bytes_equal(x.region, y.region) || begins_with(x.resource, "key/mrk-"));
 }
 
@@ -215,9 +220,11 @@ int aws_arn_in_region(char *ret_arn, size_t n, struct bytes text, const char *re
         struct aws_arn arn;
         int length;
 
-        if (!arn_parse_key(&arn, text) || !begins_with(arn.resource, "key/mrk-") || !region_is_valid(bytes_from_string(region)))
+        if (!arn_parse_key(&arn, text) || !begins_with(arn.resource, "key/mrk-") ||
+            !region_is_valid(bytes_from_string(region)))
                 return -EINVAL;
-        length = snprintf(ret_arn, n, "arn:%.*s:kms:%s:%.*s:%.*s", (int)arn.partition.n, (const char *)arn.partition.data, region,
-                          (int)arn.account.n, (const char *)arn.account.data, (int)arn.resource.n, (const char *)arn.resource.data);
+        length = snprintf(ret_arn, n, "arn:%.*s:kms:%s:%.*s:%.*s", (int)arn.partition.n,
+                          (const char *)arn.partition.data, region, (int)arn.account.n, (const char *)arn.account.data,
+                          (int)arn.resource.n, (const char *)arn.resource.data);
         return (size_t)length < n ? 0 : -EINVAL;
 }

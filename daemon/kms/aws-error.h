@@ -13,14 +13,14 @@
 enum aws_error_remedy {
         AWS_REMEDY_NONE,
         AWS_REMEDY_CREDENTIALS, /* others, or newer ones */
-        AWS_REMEDY_CLOCK,       /* a signature by the server's clock */
+        AWS_REMEDY_CLOCK, /* a signature by the server's clock */
 };
 
 struct aws_error_class {
         enum proto_error error;
         enum exchange_action action; /* as long as there is no remedy */
         enum aws_error_remedy remedy;
-        bool may_quote;   /* AWS's own message says more about the key, and cannot hold anything of the request that is secret */
+        bool may_quote; /* AWS's own message says more about the key, and cannot hold anything of the request that is secret */
         const char *text; /* what happened and what to do next: goes on after "AWS KMS … : " */
 };
 

@@ -34,33 +34,45 @@ static const char *alias_of(const char *key_id)
 }
 
 /* Find form and region of @k. Return: 0 or -EINVAL. */
-static int read_key_id(struct aws_kek *k, const struct config_kek *config, char ret_region[AWS_REGION_MAX + 1], struct sentence *ret_why)
+static int read_key_id(struct aws_kek *k, const struct config_kek *config, char ret_region[AWS_REGION_MAX + 1],
+                       struct sentence *ret_why)
 {
         const char *id = config->kek_id;
         struct aws_arn arn;
         bool is_arn;
 
         if (!aws_key_id_is_valid(id) || strlen(id) > KEK_ID_MAX) {
-                sentence_set(ret_why, "kek_id = %.200s of [kek %s] names no key: give a key ARN (arn:aws:kms:REGION:ACCOUNT:key/ID), a key id, "
-                             "alias/NAME or an alias ARN", id, config->name);
+                sentence_set(
+                        ret_why,
+                        "kek_id = %.200s of [kek %s] names no key: give a key ARN (arn:aws:kms:REGION:ACCOUNT:key/ID), a key id, "
+                        "alias/NAME or an alias ARN",
+                        id, config->name);
                 return -EINVAL;
         }
         is_arn = aws_arn_parse(&arn, bytes_from_string(id)) == 0;
-        k->form = aws_arn_is_key(bytes_from_string(id)) ? AWS_KEK_BY_ARN : alias_of(id) ? AWS_KEK_BY_ALIAS : AWS_KEK_BY_ID;
+        k->form = aws_arn_is_key(bytes_from_string(id)) ? AWS_KEK_BY_ARN
+                  : alias_of(id)                        ? AWS_KEK_BY_ALIAS
+                                                        : AWS_KEK_BY_ID;
         if (k->form == AWS_KEK_BY_ALIAS && has_prefix(alias_of(id), "alias/aws/")) {
-                sentence_set(ret_why, "kek_id = %s of [kek %s] is a key that AWS keeps for its own services. Make a key of your own, and name it or its alias",
-                             id, config->name);
+                sentence_set(
+                        ret_why,
+                        "kek_id = %s of [kek %s] is a key that AWS keeps for its own services. Make a key of your own, and name it or its alias",
+                        id, config->name);
                 return -EINVAL;
         }
         if (is_arn && config->region && !bytes_equal(arn.region, bytes_from_string(config->region))) {
-                sentence_set(ret_why, "region = %s of [kek %s] is not the region of its kek_id, which is %.*s. Take region out, or name the key that is "
-                             "in that region", config->region, config->name, (int)arn.region.n, (const char *)arn.region.data);
+                sentence_set(
+                        ret_why,
+                        "region = %s of [kek %s] is not the region of its kek_id, which is %.*s. Take region out, or name the key that is "
+                        "in that region",
+                        config->region, config->name, (int)arn.region.n, (const char *)arn.region.data);
                 return -EINVAL;
         }
         if (is_arn)
                 snprintf(ret_region, AWS_REGION_MAX + 1, "%.*s", (int)arn.region.n, (const char *)arn.region.data);
         else if (!config->region || snprintf(ret_region, AWS_REGION_MAX + 1, "%s", config->region) > AWS_REGION_MAX) {
-                sentence_set(ret_why, "[kek %s] needs a region, such as eu-central-1, since its kek_id is no ARN", config->name);
+                sentence_set(ret_why, "[kek %s] needs a region, such as eu-central-1, since its kek_id is no ARN",
+                             config->name);
                 return -EINVAL;
         }
         return 0;
@@ -72,8 +84,10 @@ static int read_grant_tokens(struct aws_kek *k, const char *tokens, struct sente
         if (!tokens)
                 return 0;
         if (strlen(tokens) > GRANT_TOKENS_BYTES_MAX) {
-                sentence_set(ret_why, "grant_tokens of [kek %s] are longer than %d bytes. Take out those of grants that have spread (5 minutes)",
-                             k->config->name, GRANT_TOKENS_BYTES_MAX);
+                sentence_set(
+                        ret_why,
+                        "grant_tokens of [kek %s] are longer than %d bytes. Take out those of grants that have spread (5 minutes)",
+                        k->config->name, GRANT_TOKENS_BYTES_MAX);
                 return -EINVAL;
         }
         for (size_t n; *tokens; tokens += n + (tokens[n] == ' ')) {
@@ -84,13 +98,15 @@ static int read_grant_tokens(struct aws_kek *k, const char *tokens, struct sente
                 }
         }
         if (json_array_size(k->grant_tokens) > GRANT_TOKENS_MAX) {
-                sentence_set(ret_why, "[kek %s] has more than %d grant_tokens, which KMS does not take", k->config->name, GRANT_TOKENS_MAX);
+                sentence_set(ret_why, "[kek %s] has more than %d grant_tokens, which KMS does not take",
+                             k->config->name, GRANT_TOKENS_MAX);
                 return -EINVAL;
         }
         return 0;
 }
 
-int aws_kek_new(struct aws_kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment, struct sentence *ret_why)
+int aws_kek_new(struct aws_kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment,
+                struct sentence *ret_why)
 {
         struct aws_kek *k = calloc(1, sizeof(*k));
         char region[AWS_REGION_MAX + 1] = "";
@@ -150,7 +166,8 @@ static bool may_be_named(const struct aws_kek *k, struct bytes text, bool any_re
                 return false;
         if (k->form == AWS_KEK_BY_ID)
                 return bytes_equal((struct bytes){ arn.resource.data + 4, arn.resource.n - 4 }, id);
-        return aws_arn_parse(&alias, id) < 0 || (bytes_equal(arn.account, alias.account) && bytes_equal(arn.partition, alias.partition));
+        return aws_arn_parse(&alias, id) < 0 ||
+               (bytes_equal(arn.account, alias.account) && bytes_equal(arn.partition, alias.partition));
 }
 
 enum aws_kek_ownership aws_kek_owns(const struct aws_kek *k, struct bytes record_id)
@@ -168,8 +185,10 @@ void aws_kek_not_mine(const struct aws_kek *k, const char *record_id, struct sen
 {
         bool says_more = *k->arn && k->form != AWS_KEK_BY_ARN;
 
-        sentence_set(ret_why, "the record's wrap is of %s, and [kek %s] is %s%s%s. Add a [kek] with that key to the scope's keks", record_id, k->config->name,
-                     k->config->kek_id, says_more ? ", which is " : "", says_more ? k->arn : "");
+        sentence_set(
+                ret_why,
+                "the record's wrap is of %s, and [kek %s] is %s%s%s. Add a [kek] with that key to the scope's keks",
+                record_id, k->config->name, k->config->kek_id, says_more ? ", which is " : "", says_more ? k->arn : "");
 }
 
 void aws_kek_id_for(const struct aws_kek *k, const char *record_id, char ret_id[KEK_ID_MAX + 1])
@@ -210,7 +229,8 @@ void aws_kek_note(struct aws_kek *k, const char *asked_id, enum proto_error erro
         if (error == PROTO_ERROR_NONE)
                 *k->why.text = '\0';
         else if (error == PROTO_ERROR_KMS_NOT_MINE && strcmp(asked_id, k->config->kek_id) == 0)
-                k->fresh_until_usec = clock_add(clock_boottime_usec(), ALIAS_GOOD_USEC); /* the alias was looked at just now */
+                k->fresh_until_usec =
+                        clock_add(clock_boottime_usec(), ALIAS_GOOD_USEC); /* the alias was looked at just now */
 }
 
 /* ---- DescribeKey ---- */
@@ -225,15 +245,20 @@ static const char *member(const json_t *object, const char *name)
 /* What stands against the key that @metadata describes. */
 static enum proto_error metadata_judge(const struct aws_kek *k, const json_t *metadata, struct sentence *ret_why)
 {
-        const char *state = member(metadata, "KeyState"), *usage = member(metadata, "KeyUsage"), *spec = member(metadata, "KeySpec");
+        const char *state = member(metadata, "KeyState"), *usage = member(metadata, "KeyUsage"),
+                   *spec = member(metadata, "KeySpec");
         bool works = *state ? strcmp(state, "Enabled") == 0 || strcmp(state, "Updating") == 0
                             : json_is_true(json_object_get(metadata, "Enabled"));
 
         if (!*spec)
                 spec = member(metadata, "CustomerMasterKeySpec");
-        if (strcmp(usage, "ENCRYPT_DECRYPT") != 0 || (*spec && strcmp(spec, "SYMMETRIC_DEFAULT") != 0)) {
-                sentence_set(ret_why, "%s is a key for %s of the kind %s; a KEK has to be one for ENCRYPT_DECRYPT of the kind SYMMETRIC_DEFAULT. Name such "
-                             "a key in kek_id of [kek %s]", k->arn, *usage ? usage : "no use", *spec ? spec : "?", k->config->name);
+        /* What is not said is left to the operations to find out. */
+        if ((*usage && strcmp(usage, "ENCRYPT_DECRYPT") != 0) || (*spec && strcmp(spec, "SYMMETRIC_DEFAULT") != 0)) {
+                sentence_set(
+                        ret_why,
+                        "%s is a key for %s of the kind %s; a KEK has to be one for ENCRYPT_DECRYPT of the kind SYMMETRIC_DEFAULT. Name such "
+                        "a key in kek_id of [kek %s]",
+                        k->arn, *usage ? usage : "an unknown use", *spec ? spec : "unknown", k->config->name);
                 return PROTO_ERROR_KMS_MISCONFIGURED;
         }
         if (works)
@@ -242,8 +267,10 @@ static enum proto_error metadata_judge(const struct aws_kek *k, const json_t *me
                 sentence_set(ret_why, "%s is disabled. Enable it in AWS KMS, or use another KEK", k->arn);
                 return PROTO_ERROR_KMS_DENIED;
         }
-        sentence_set(ret_why, "%s is in the state %s, which does not allow to use it. Cancel its deletion, import its material, or wait until it is made",
-                     k->arn, state);
+        sentence_set(
+                ret_why,
+                "%s is in the state %s, which does not allow to use it. Cancel its deletion, import its material, or wait until it is made",
+                k->arn, state);
         return PROTO_ERROR_KMS_STATE;
 }
 
@@ -264,8 +291,10 @@ static enum proto_error on_description(struct aws_call *call, const json_t *answ
 
         d->answered = true;
         if (strlen(arn) > KEK_ID_MAX || !aws_kek_fits(k, k->config->kek_id, arn)) {
-                sentence_set(ret_why, "AWS KMS, asked which key %s is, answers with another one. Check kek_id, endpoint and proxy of [kek %s]", k->config->kek_id,
-                             k->config->name);
+                sentence_set(
+                        ret_why,
+                        "AWS KMS, asked which key %s is, answers with another one. Check kek_id, endpoint and proxy of [kek %s]",
+                        k->config->kek_id, k->config->name);
                 return PROTO_ERROR_KMS_MISCONFIGURED;
         }
         aws_kek_learn(k, k->config->kek_id, arn);
@@ -292,7 +321,8 @@ static void on_described(struct aws_call *call, enum proto_error error, const ch
 
         if (error == PROTO_ERROR_KMS_DENIED && !d->answered) {
                 k->may_not_describe = true;
-                log_notice("KEK %s: %s. Until then its wraps are tried with %s as it is", k->config->name, sentence, k->config->kek_id);
+                log_notice("KEK %s: its wraps are tried with %s as it is, since it may not be looked up. %s",
+                           k->config->name, k->config->kek_id, sentence);
                 error = PROTO_ERROR_NONE;
         }
         sentence_set(&why, "%s", sentence);
@@ -306,7 +336,8 @@ static void on_described(struct aws_call *call, enum proto_error error, const ch
         aws_call_deinit(call);
         free(d);
         while (!list_is_empty(&waiting))
-                waiter_end(list_entry(waiting.next, struct aws_kek_call, link), error, error ? why.text : "", retry_after_msec);
+                waiter_end(list_entry(waiting.next, struct aws_kek_call, link), error, error ? why.text : "",
+                           retry_after_msec);
 }
 
 static int describe(struct aws_kek *k)
@@ -333,8 +364,10 @@ static int describe(struct aws_kek *k)
 
 static void on_deadline(evutil_socket_t fd, short what, void *userdata)
 {
-        waiter_end(userdata, PROTO_ERROR_KMS_UNREACHABLE,
-                   "AWS KMS did not say in time which key the alias is. Check the network between, and the endpoint's address", 0);
+        waiter_end(
+                userdata, PROTO_ERROR_KMS_UNREACHABLE,
+                "AWS KMS did not say in time which key the alias is. Check the network between, and the endpoint's address",
+                0);
 }
 
 int aws_kek_resolve(struct aws_kek *k, struct aws_kek_call *call, uint64_t deadline_usec)
@@ -366,15 +399,17 @@ int aws_kek_resolve(struct aws_kek *k, struct aws_kek_call *call, uint64_t deadl
 static void policy_resource(const struct aws_kek *k, char *ret_resource, size_t n)
 {
         const char *known = *k->arn ? k->arn : k->config->kek_id;
-        struct aws_arn arn = { .partition = bytes_from_string(aws_partition(k->service.region)), .account = BYTES_LITERAL("*") };
+        struct aws_arn arn = { .partition = bytes_from_string(aws_partition(k->service.region)),
+                               .account = BYTES_LITERAL("*") };
 
         if (*k->arn && k->form != AWS_KEK_BY_ALIAS) {
                 snprintf(ret_resource, n, "%s", k->arn);
                 return;
         }
         aws_arn_parse(&arn, bytes_from_string(known));
-        snprintf(ret_resource, n, "arn:%.*s:kms:%s:%.*s:key/%s", (int)arn.partition.n, (const char *)arn.partition.data, k->service.region,
-                 (int)arn.account.n, (const char *)arn.account.data, k->form == AWS_KEK_BY_ID ? k->config->kek_id : "*");
+        snprintf(ret_resource, n, "arn:%.*s:kms:%s:%.*s:key/%s", (int)arn.partition.n, (const char *)arn.partition.data,
+                 k->service.region, (int)arn.account.n, (const char *)arn.account.data,
+                 k->form == AWS_KEK_BY_ID ? k->config->kek_id : "*");
 }
 
 char *aws_kek_policy(const struct aws_kek *k)
@@ -383,11 +418,13 @@ char *aws_kek_policy(const struct aws_kek *k)
         json_t *statement, *policy;
 
         policy_resource(k, resource, sizeof(resource));
-        statement = json_pack("{s:s, s:s, s:[s,s,s,s,s,s], s:s}", "Sid", "LkmKek", "Effect", "Allow", "Action", "kms:GenerateDataKey", "kms:Decrypt",
-                              "kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey", "Resource", resource);
+        statement = json_pack("{s:s, s:s, s:[s,s,s,s,s,s], s:s}", "Sid", "LkmKek", "Effect", "Allow", "Action",
+                              "kms:GenerateDataKey", "kms:Decrypt", "kms:Encrypt", "kms:ReEncryptFrom",
+                              "kms:ReEncryptTo", "kms:DescribeKey", "Resource", resource);
         if (statement && k->form == AWS_KEK_BY_ALIAS &&
             json_object_set_new(statement, "Condition",
-                                json_pack("{s:{s:s}}", "ForAnyValue:StringEquals", "kms:ResourceAliases", alias_of(k->config->kek_id))) < 0) {
+                                json_pack("{s:{s:s}}", "ForAnyValue:StringEquals", "kms:ResourceAliases",
+                                          alias_of(k->config->kek_id))) < 0) {
                 json_decref(statement);
                 return NULL;
         }

@@ -32,7 +32,8 @@ struct aws_kek {
         struct list waiting; /* of struct aws_kek_call */
 };
 
-int aws_kek_new(struct aws_kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment, struct sentence *ret_why);
+int aws_kek_new(struct aws_kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment,
+                struct sentence *ret_why);
 void aws_kek_free(struct aws_kek *k);
 
 enum aws_kek_ownership {
@@ -57,7 +58,8 @@ void aws_kek_note(struct aws_kek *k, const char *asked_id, enum proto_error erro
 /** Who waits for the ARN. Embedded. */
 struct aws_kek_call {
         /** done() - once, from the event loop. Without an error aws_kek_owns() tells more now, or the configured id is to be asked. */
-        void (*done)(struct aws_kek_call *call, enum proto_error error, const char *sentence, uint32_t retry_after_msec);
+        void (*done)(struct aws_kek_call *call, enum proto_error error, const char *sentence,
+                     uint32_t retry_after_msec);
         /* private */
         struct list link;
         struct event *timer;

@@ -58,10 +58,14 @@ static void operation_end(struct operation *o, enum proto_error error, const cha
 static void operation_refuse(struct operation *o, int r)
 {
         if (r == -E2BIG)
-                operation_end(o, PROTO_ERROR_KMS_MISCONFIGURED,
-                              "the encryption context and the grant tokens are longer than a request to AWS KMS may be. Shorten them", 0);
+                operation_end(
+                        o, PROTO_ERROR_KMS_MISCONFIGURED,
+                        "the encryption context and the grant tokens are longer than a request to AWS KMS may be. Shorten them",
+                        0);
         else
-                operation_end(o, PROTO_ERROR_INTERNAL, "no memory is left for a request to AWS KMS. Ask again when other requests have ended", 0);
+                operation_end(o, PROTO_ERROR_INTERNAL,
+                              "no memory is left for a request to AWS KMS. Ask again when other requests have ended",
+                              0);
 }
 
 static void on_done(struct aws_call *call, enum proto_error error, const char *sentence, uint32_t retry_after_msec)
@@ -75,7 +79,8 @@ static void on_done(struct aws_call *call, enum proto_error error, const char *s
 /* ---- the answer ---- */
 
 /* The member @name of @answer as the ARN of the key that was asked for. */
-static bool answer_names_key(const struct operation *o, const json_t *answer, const char *name, char ret_arn[KEK_ID_MAX + 1])
+static bool answer_names_key(const struct operation *o, const json_t *answer, const char *name,
+                             char ret_arn[KEK_ID_MAX + 1])
 {
         const char *arn = json_string_value(json_object_get(answer, name));
 
@@ -91,9 +96,12 @@ static enum proto_error on_answer(struct aws_call *call, const json_t *answer, s
         const char *source = o->number == AWS_RE_ENCRYPT ? "SourceKeyId" : "KeyId";
         char unwrapped_by[KEK_ID_MAX + 1];
 
-        if (!answer_names_key(o, answer, "KeyId", o->answered_id) || !answer_names_key(o, answer, source, unwrapped_by)) {
-                sentence_set(ret_why, "AWS KMS, asked for %s on %s, answers in the name of another key. Check kek_id, endpoint and proxy of [kek %s]",
-                             aws_operation_permission(o->number), o->asked_id, o->kek->config->name);
+        if (!answer_names_key(o, answer, "KeyId", o->answered_id) ||
+            !answer_names_key(o, answer, source, unwrapped_by)) {
+                sentence_set(
+                        ret_why,
+                        "AWS KMS, asked for %s on %s, answers in the name of another key. Check kek_id, endpoint and proxy of [kek %s]",
+                        aws_operation_permission(o->number), o->asked_id, o->kek->config->name);
                 return PROTO_ERROR_KMS_MISCONFIGURED;
         }
         aws_kek_learn(o->kek, o->asked_id, o->answered_id);
@@ -173,11 +181,13 @@ static int ask(struct operation *o)
         if (r == 0 && o->number == AWS_RE_ENCRYPT)
                 r = set_text(o->request, "DestinationKeyId", o->asked_id);
         if (r == 0)
-                r = aws_call_start(&o->call, &o->kek->service, o->number, o->request, o->asked_id, o->key, o->asker->deadline_usec);
+                r = aws_call_start(&o->call, &o->kek->service, o->number, o->request, o->asked_id, o->key,
+                                   o->asker->deadline_usec);
         return r;
 }
 
-static void on_resolved(struct aws_kek_call *resolving, enum proto_error error, const char *sentence, uint32_t retry_after_msec)
+static void on_resolved(struct aws_kek_call *resolving, enum proto_error error, const char *sentence,
+                        uint32_t retry_after_msec)
 {
         struct operation *o = list_entry(resolving, struct operation, resolving);
         struct sentence why;
@@ -196,15 +206,17 @@ static void on_resolved(struct aws_kek_call *resolving, enum proto_error error, 
 }
 
 /* @record_id: of the record that is worked on, without bytes when there is none. */
-static void operation_begin(struct aws_kek *kek, struct provider_call *asker, enum aws_operation number, struct bytes record_id,
-                            struct bytes wrapped, const struct pairs *context, struct secret *key)
+static void operation_begin(struct aws_kek *kek, struct provider_call *asker, enum aws_operation number,
+                            struct bytes record_id, struct bytes wrapped, const struct pairs *context,
+                            struct secret *key)
 {
         struct pairs sorted = *context;
         struct operation *o;
         int r;
 
         if (sorted.n > PAIRS_MAX || pairs_sort(&sorted) < 0 || (key && secret_size(key) != KEY_SIZE)) {
-                provider_fail(asker, PROTO_ERROR_PROTOCOL, "the key or its encryption context is outside of the protocol's limits");
+                provider_fail(asker, PROTO_ERROR_PROTOCOL,
+                              "the key or its encryption context is outside of the protocol's limits");
                 return;
         }
         o = calloc(1, sizeof(*o));
@@ -246,7 +258,9 @@ static bool is_mine(struct aws_kek *kek, struct provider_call *call, struct byte
                 return false;
         }
         if (wrapped.n == 0 || wrapped.n > WRAPPED_MAX) {
-                provider_fail(call, PROTO_ERROR_KMS_CORRUPT, "the wrapped key is damaged: it has no length of AWS KMS. Restore the .key file from a backup");
+                provider_fail(
+                        call, PROTO_ERROR_KMS_CORRUPT,
+                        "the wrapped key is damaged: it has no length of AWS KMS. Restore the .key file from a backup");
                 return false;
         }
         return true;
@@ -254,7 +268,8 @@ static bool is_mine(struct aws_kek *kek, struct provider_call *call, struct byte
 
 /* ---- the provider's table ---- */
 
-static int aws_new(struct kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment, struct sentence *ret_why)
+static int aws_new(struct kek **ret_kek, const struct config_kek *config, const struct kms_environment *environment,
+                   struct sentence *ret_why)
 {
         struct aws_kek *kek;
         int r = aws_kek_new(&kek, config, environment, ret_why);
@@ -282,7 +297,8 @@ static void aws_generate(struct kek *kek, struct provider_call *call, const stru
         operation_begin(aws(kek), call, AWS_GENERATE_DATA_KEY, (struct bytes){ 0 }, (struct bytes){ 0 }, context, NULL);
 }
 
-static void aws_unwrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped, const struct pairs *context)
+static void aws_unwrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                       const struct pairs *context)
 {
         if (is_mine(aws(kek), call, kek_id, wrapped))
                 operation_begin(aws(kek), call, AWS_DECRYPT, kek_id, wrapped, context, NULL);
@@ -293,7 +309,8 @@ static void aws_wrap(struct kek *kek, struct provider_call *call, struct secret 
         operation_begin(aws(kek), call, AWS_ENCRYPT, (struct bytes){ 0 }, (struct bytes){ 0 }, context, key);
 }
 
-static void aws_rewrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped, const struct pairs *context)
+static void aws_rewrap(struct kek *kek, struct provider_call *call, struct bytes kek_id, struct bytes wrapped,
+                       const struct pairs *context)
 {
         if (is_mine(aws(kek), call, kek_id, wrapped))
                 operation_begin(aws(kek), call, AWS_RE_ENCRYPT, kek_id, wrapped, context, NULL);

@@ -3,7 +3,7 @@
 
 #include <stdarg.h>
 
-static const struct provider *const providers[] = { &provider_local, &provider_socket, &provider_vault };
+static const struct provider *const providers[] = { &provider_aws, &provider_local, &provider_socket, &provider_vault };
 
 const struct provider *provider_find(enum kms_type type)
 {

@@ -42,7 +42,8 @@ static void put_bytes(struct text *t, struct bytes b)
 
 static bool is_unreserved(uint8_t c)
 {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '~';
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+               c == '.' || c == '~';
 }
 
 static void put_encoded(struct text *t, uint8_t c)
@@ -284,7 +285,8 @@ static bool is_within_limits(const struct sigv4_request *request)
             count(request->query, '&') >= QUERY_PAIRS_MAX || count(request->method, 0) > 0)
                 return false;
         for (size_t i = 0; i < request->n_headers; i++) {
-                if (request->headers[i].name.n == 0 || count(request->headers[i].name, 0) > 0 || count(request->headers[i].value, 0) > 0)
+                if (request->headers[i].name.n == 0 || count(request->headers[i].name, 0) > 0 ||
+                    count(request->headers[i].value, 0) > 0)
                         return false;
                 n += request->headers[i].name.n + request->headers[i].value.n;
         }
@@ -407,18 +409,19 @@ static bool fill(char *to, size_t n, const char *text)
 }
 
 /* Make @key fit. Return: 0; -EINVAL for a name that is too long; what secret_new() returns; -EIO. */
-static int key_update(struct sigv4_key *key, const char *access_key_id, struct secret *secret_access_key, const char *region,
-                      const char *service, const char *time)
+static int key_update(struct sigv4_key *key, const char *access_key_id, struct secret *secret_access_key,
+                      const char *region, const char *service, const char *time)
 {
         struct sigv4_key wanted = { 0 };
         int r;
 
         snprintf(wanted.day, sizeof(wanted.day), "%.8s", time);
-        if (!fill(wanted.region, sizeof(wanted.region), region) || !fill(wanted.service, sizeof(wanted.service), service) ||
+        if (!fill(wanted.region, sizeof(wanted.region), region) ||
+            !fill(wanted.service, sizeof(wanted.service), service) ||
             !fill(wanted.access_key_id, sizeof(wanted.access_key_id), access_key_id))
                 return -EINVAL;
-        if (key->key && strcmp(key->day, wanted.day) == 0 && strcmp(key->region, region) == 0 && strcmp(key->service, service) == 0 &&
-            strcmp(key->access_key_id, access_key_id) == 0)
+        if (key->key && strcmp(key->day, wanted.day) == 0 && strcmp(key->region, region) == 0 &&
+            strcmp(key->service, service) == 0 && strcmp(key->access_key_id, access_key_id) == 0)
                 return 0;
         r = derive(&wanted.key, secret_access_key, &wanted);
         if (r < 0)
@@ -449,7 +452,8 @@ static struct bytes signed_headers_of(const char *canonical)
         return (struct bytes){ (const uint8_t *)start, (size_t)(end - start) };
 }
 
-static int sign(char ret_authorization[SIGV4_AUTHORIZATION_MAX], struct sigv4_key *key, const char *canonical, const char *time)
+static int sign(char ret_authorization[SIGV4_AUTHORIZATION_MAX], struct sigv4_key *key, const char *canonical,
+                const char *time)
 {
         char hash[HASH_TEXT + 1], scope[sizeof(*key) + sizeof(TERMINATOR)];
         char to_sign[sizeof(ALGORITHM) + SIGV4_TIME_SIZE + sizeof(scope) + sizeof(hash)];
@@ -467,13 +471,15 @@ static int sign(char ret_authorization[SIGV4_AUTHORIZATION_MAX], struct sigv4_ke
         if (r < 0)
                 return r;
         hex_format(hash, mac, sizeof(mac));
-        r = snprintf(ret_authorization, SIGV4_AUTHORIZATION_MAX, "%s Credential=%s/%s, SignedHeaders=%.*s, Signature=%s", ALGORITHM,
-                     key->access_key_id, scope, (int)names.n, (const char *)names.data, hash);
+        r = snprintf(ret_authorization, SIGV4_AUTHORIZATION_MAX,
+                     "%s Credential=%s/%s, SignedHeaders=%.*s, Signature=%s", ALGORITHM, key->access_key_id, scope,
+                     (int)names.n, (const char *)names.data, hash);
         return r < SIGV4_AUTHORIZATION_MAX ? 0 : -EINVAL;
 }
 
-int sigv4_sign(char ret_authorization[SIGV4_AUTHORIZATION_MAX], struct sigv4_key *key, const struct sigv4_request *request,
-               const char *access_key_id, struct secret *secret_access_key, const char *region, const char *service, const char *time)
+int sigv4_sign(char ret_authorization[SIGV4_AUTHORIZATION_MAX], struct sigv4_key *key,
+               const struct sigv4_request *request, const char *access_key_id, struct secret *secret_access_key,
+               const char *region, const char *service, const char *time)
 {
         char *canonical;
         int r;

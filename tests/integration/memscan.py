@@ -70,10 +70,32 @@ def chunks(memory, start, end):
             continue
 
 
+def text_forms(text):
+    """name -> the bytes to look for, of a secret that is text: a token, an access key."""
+    return {"raw": text, "hex": text.hex().encode(), "base64": base64.b64encode(text)[:len(text) // 3 * 4]}
+
+
+def locked(pid):
+    """The mappings that are the arena, where it is ordinary memory: locked, and neither dumped nor inherited."""
+    found, area = set(), None
+    with open(f"/proc/{pid}/smaps") as smaps:
+        for line in smaps:
+            word = line.split()
+            if "-" in word[0] and not word[0].endswith(":"):
+                area = word[0]
+            elif word[0] == "VmFlags:" and {"lo", "dd", "dc"} <= set(word[1:]):
+                found.add(area)
+    return found
+
+
 def scan(pid, key):
+    """[(form, mapping)] of every copy of a 32-byte key; see scan_for()."""
+    return scan_for(pid, forms(key))
+
+
+def scan_for(pid, wanted):
     """[(form, mapping)] of every copy in the readable memory of @pid; a mapping that cannot be read is secret memory."""
     hits = []
-    wanted = forms(key)
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in maps:
             area, permissions, *rest = line.split()

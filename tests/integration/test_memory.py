@@ -84,20 +84,9 @@ class MemoryWithoutSecretMemory(Memory):
         self.assertEqual(memscan.scan(self.kms.pid, key), [])
         hits = memscan.scan(self.lkmd.pid, key)
         self.assertEqual([name for name, _ in hits], ["raw"])
-        arenas = self.locked_mappings()
+        arenas = memscan.locked(self.lkmd.pid)
         for _, mapping in hits:
             self.assertIn(mapping.split()[0], arenas)
-
-    def locked_mappings(self):
-        found, area = set(), None
-        with open(f"/proc/{self.lkmd.pid}/smaps") as smaps:
-            for line in smaps:
-                word = line.split()
-                if "-" in word[0] and not word[0].endswith(":"):
-                    area = word[0]
-                elif word[0] == "VmFlags:" and {"lo", "dd", "dc"} <= set(word[1:]):
-                    found.add(area)
-        return found
 
 
 class Expiry(Memory):

@@ -11,6 +11,7 @@ import threading
 import unittest
 
 import example_provider
+import memscan
 from support import (DONE, ERROR, GET, KMS_CHECK, KMS_DESCRIBE, KMS_GENERATE, KMS_GENERATED, KMS_RELOAD, KMS_REWRAP, KMS_UNWRAP, KMS_UNWRAPPED, KMS_WRAP,
                      KMS_WRAPPED, PING, REPORT, WELCOME, Client, pairs, u32)
 from test_kms import KmsCase
@@ -77,6 +78,23 @@ class EndToEnd(ClientCase):
         self.assertEqual(len(self.get(user, record)), 32)
 
 
+    @unittest.skipIf(os.getuid() != 0, "reading the memory of a process that allows no tracing needs root")
+    @unittest.skipIf("valgrind" in os.environ.get("LKM_TEST_WRAPPER", ""), "valgrind keeps copies of its own")
+    def test_memory_has_no_key_after_it_has_passed(self):
+        user = self.client()
+        record = self.create(user)
+        key = self.get(user, record)
+        for _ in range(50):
+            self.evict(user, record)
+            self.assertEqual(self.get(user, record), key)
+        self.evict(user, record)
+        for path in (self.socket, self.path("kms.sock")):
+            with Client(path) as client:
+                client.ask(PING)  # both have ended what they did before
+        self.assertEqual(memscan.scan(self.kms.pid, key), [])
+        self.assertEqual(memscan.scan(self.lkmd.pid, key), [])
+
+
 class Scripted(example_provider.Session):
     """Answers by the example unless the test has said what to answer next."""
 
@@ -117,6 +135,10 @@ class SocketCase(KmsCase):
         self.addCleanup(lambda: self.provider.end())  # pylint: disable=unnecessary-lambda  # the one of then
         self.process = self.serve(stderr=subprocess.DEVNULL)
         self.user = self.client()
+
+    def tearDown(self):
+        self.finish(self.process)
+        self.assertEqual(self.process.returncode, 0)  # also what sanitizers and valgrind say at the end
 
     def script(self, answer):
         self.provider.script = answer
@@ -210,6 +232,72 @@ class Operations(SocketCase):
         go_on.set()
         self.assertEqual(len(self.made(self.user)[1]), 32)
         self.assertEqual(numbers, [KMS_GENERATE, KMS_GENERATE])
+
+
+class Checks(SocketCase):
+    """What KMS_CHECK finds out about a KEK that does not do all."""
+
+    def check(self, script, msec=20000):
+        self.script(script)
+        report = self.user.ask(KMS_CHECK, [(1, b"one"), (2, u32(msec))]).json
+        self.assertEqual([step["step"] for step in report["steps"]], ["generate", "unwrap", "context", "wrap", "rewrap"])
+        self.assertEqual(report["usable"], all(step["done"] for step in report["steps"]))
+        for step in report["steps"]:
+            self.assertEqual(step["sentence"] == "", step["done"], step)
+        return report["steps"], {step["step"]: step["error"] for step in report["steps"] if not step["done"]}
+
+    @staticmethod
+    def refusing(number, error):
+        def answer(session, asked, fields):
+            if asked == number:
+                raise example_provider.Refused(error, "it was refused")
+            return example_provider.answer(session.server.master, asked, fields)
+        return answer
+
+    def test_each_step_that_is_denied_leaves_the_others_proven(self):
+        denied = "KMS_DENIED"
+        for number, failed in ((KMS_GENERATE, {"generate": denied}), (KMS_WRAP, {"wrap": denied}), (KMS_REWRAP, {"rewrap": denied}),
+                               (KMS_UNWRAP, {"unwrap": denied, "context": ""})):
+            steps, found = self.check(self.refusing(number, KMS_DENIED))
+            self.assertEqual(found, failed)
+            self.assertEqual([step["sentence"] for step in steps if step["error"]], ["it was refused"])
+            self.assertFalse(self.user.ask(KMS_DESCRIBE).json["keks"][0]["usable"])
+        self.assertEqual(self.check(None)[1], {})
+        self.assertTrue(self.user.ask(KMS_DESCRIBE).json["keks"][0]["usable"])
+
+    def test_outage_ends_the_check(self):
+        for error, name in ((UNREACHABLE, "KMS_UNREACHABLE"), (THROTTLED, "KMS_THROTTLED"), (CREDENTIALS, "KMS_CREDENTIALS")):
+            self.assertEqual(self.check(self.refusing(KMS_UNWRAP, error))[1], {"unwrap": name, "context": "", "wrap": "", "rewrap": ""})
+
+    def test_deadline_ends_the_check_and_what_was_found_out_is_told(self):
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+
+        def silent_unwrap(session, asked, fields):
+            if asked == KMS_UNWRAP:
+                go_on.wait()
+                raise ConnectionError
+            return example_provider.answer(session.server.master, asked, fields)
+        steps, failed = self.check(silent_unwrap, 500)
+        self.assertTrue(steps[0]["done"])
+        self.assertEqual(failed, {"unwrap": "KMS_UNREACHABLE", "context": "", "wrap": "", "rewrap": ""})
+
+    def test_another_key_than_was_wrapped_is_found(self):
+        def other_key(session, asked, fields):
+            number, answered = example_provider.answer(session.server.master, asked, fields)
+            return number, {1: bytes(32)} if number == KMS_UNWRAPPED else answered
+        steps, failed = self.check(other_key)
+        self.assertEqual(failed["unwrap"], "KMS_MISCONFIGURED")
+        self.assertIn("another key", steps[1]["sentence"])
+
+    def test_rewrap_that_loses_the_key_is_found(self):
+        def losing(session, asked, fields):
+            if asked == KMS_REWRAP:
+                return example_provider.answer(session.server.master, KMS_WRAP, {1: bytes(32), 2: fields[1], 3: fields[4]})
+            return example_provider.answer(session.server.master, asked, fields)
+        steps, failed = self.check(losing)
+        self.assertEqual(failed, {"rewrap": "KMS_MISCONFIGURED"})
+        self.assertIn("another key", steps[4]["sentence"])
 
 
 class Hostile(SocketCase):

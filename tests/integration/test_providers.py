@@ -312,7 +312,63 @@ print('0')
         self.skipTest("moto forgets its keys when it ends")
 
 
+class AwsOnMock(Aws, ProviderCase):
+    def serve(self):
+        self.mock = MockKms()
+        self.addCleanup(self.mock.stop)
+        self.endpoint, self.tls = self.mock.https, f"ca_file = {self.mock.ca}\n"
+        self.arn = self.key = self.mock.control("aws/key", alias="alias/lkm", regions=[self.region])["arn"]
+        self.access_key_id, self.secret = "AKIALKM", "0123456789abcdefghijABCDEFGHIJ0123456789"
+        self.write_credentials(self.access_key_id, self.secret)
+        self.allow("generate", "unwrap", "wrap", "rewrap", "describe")
+
+    def allow(self, *operations):
+        self.allow_actions([*self.actions(operations), "sts:AssumeRole"])
+
+    def allow_actions(self, actions):
+        self.mock.control("aws/user", access_key_id=self.access_key_id, secret_access_key=self.secret, policy=actions)
+
+    def apply_policy(self, text):
+        policy = json.loads(text)
+        self.assertEqual({statement["Effect"] for statement in policy["Statement"]}, {"Allow"})
+        self.assertEqual({statement["Resource"] for statement in policy["Statement"]}, {self.arn})
+        self.allow_actions(sum((statement["Action"] for statement in policy["Statement"]), []))
+
+    def make_role(self):
+        self.role_arn = "arn:aws:iam::123456789012:role/lkm"
+        self.mock.control("aws/role", role_arn=self.role_arn)
+
+    def stop_server(self):
+        self.mock.fault("cut")
+
+    def start_server(self):
+        self.mock.clear_faults()
+
+    def test_disabled_key_is_a_state_of_the_kek(self):
+        _, kek_id, wrapped = self.made()
+        self.mock.control("key-state", key_id=self.arn.rpartition("/")[2], state="Disabled")
+        self.assert_error(self.unwrap(kek_id, wrapped), STATE)
+        self.mock.control("key-state", key_id=self.arn.rpartition("/")[2], state="Enabled")
+        self.assertEqual(self.unwrap(kek_id, wrapped).number, KMS_UNWRAPPED)
+
+
 # ---- Vault ----
+
+class MockVault:
+    """lkm-mock-kms with the surface of OpenBao above."""
+
+    def __init__(self, mock):
+        self.mock, self.address = mock, mock.https
+
+    def raw(self, method, path, body=None, token="root", headers=None):
+        status, _, text = self.mock.request(method, f"/v1/{path}", body, {"X-Vault-Request": "true", "X-Vault-Token": token, **(headers or {})})
+        return status, text
+
+    def api(self, method, path, body=None, headers=None):
+        status, text = self.raw(method, path, body, headers=headers)
+        assert status < 300, f"{method} {path}: {status} {text[:400]}"
+        return json.loads(text) if text else {}
+
 
 class Vault(Conformance):
     permissions = {"generate": "transit/datakey/plaintext/lkm", "unwrap": "transit/decrypt/lkm", "wrap": "transit/encrypt/lkm",
@@ -407,6 +463,29 @@ class Vault(Conformance):
             if "lkm" in self.bao.api("POST", "auth/token/lookup-accessor", {"accessor": accessor})["data"]["policies"]:
                 self.bao.api("POST", "auth/token/revoke-accessor", {"accessor": accessor})
         self.assert_unwraps(key, kek_id, wrapped)
+
+
+class VaultOnMock(Vault, ProviderCase):
+    def serve(self):
+        self.mock = MockKms()
+        self.addCleanup(self.mock.stop)
+        self.bao = MockVault(self.mock)
+        self.more = f"ca_file = {self.mock.ca}\n"
+        self.prepare()
+
+    def stop_server(self):
+        self.mock.fault("cut")
+
+    def start_server(self):
+        self.mock.clear_faults()
+
+    def test_tokens_of_kubernetes_and_jwt_log_in(self):
+        for method in ("kubernetes", "jwt"):
+            self.bao.api("POST", f"sys/auth/{method}", {"type": method})
+            self.mock.control("vault/jwt", jwt="eyJhbGciOiJub25lIn0.e30.", role="lkm")
+            self.bao.api("POST", f"auth/{method}/role/lkm", {"token_policies": "lkm", "policies": "lkm"})
+            jwt = self.secret_file("jwt", "eyJhbGciOiJub25lIn0.e30.\n")
+            self.relogin(f"auth = {method}\nrole = lkm\njwt_file = {jwt}\n")
 
 
 class OpenBaoCase(Vault):

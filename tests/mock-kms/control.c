@@ -219,6 +219,41 @@ static json_t *post_metadata(struct control_call *c)
         return done();
 }
 
+/* ---- Vault ---- */
+
+static json_t *post_vault_root(struct control_call *c)
+{
+        const char *token;
+
+        if (!UNPACK(c, "{s:s}", "token", &token))
+                return NULL;
+        vault_token_root(&c->mock->vault.tokens, token, mock_now_usec(c->mock));
+        return done();
+}
+
+static json_t *post_vault_jwt(struct control_call *c)
+{
+        const char *jwt, *role = NULL;
+        int expired = 0;
+
+        if (!UNPACK(c, "{s:s, s?s, s?b}", "jwt", &jwt, "role", &role, "expired", &expired))
+                return NULL;
+        json_put(c->mock->vault.jwts, jwt, json_pack("{s:s?, s:b}", "role", role, "expired", expired));
+        return done();
+}
+
+static json_t *post_vault_product(struct control_call *c)
+{
+        const char *product;
+
+        if (!UNPACK(c, "{s:s}", "product", &product))
+                return NULL;
+        if (strcmp(product, "vault") != 0 && strcmp(product, "openbao") != 0)
+                return refuse(c, "product must be vault or openbao");
+        c->mock->vault.knows_no_datakey_aad = strcmp(product, "vault") == 0;
+        return done();
+}
+
 /* ---- faults, clock, journal ---- */
 
 static json_t *expire_tokens(struct control_call *c, const char *service)
@@ -305,6 +340,9 @@ static const struct {
         { "POST", "key-state", post_key_state },
         { "POST", "sts/web-identity", post_web_identity },
         { "POST", "metadata", post_metadata },
+        { "POST", "vault/root", post_vault_root },
+        { "POST", "vault/jwt", post_vault_jwt },
+        { "POST", "vault/product", post_vault_product },
         { "POST", "fault", post_fault },
         { "DELETE", "fault", delete_fault },
         { "POST", "clock", post_clock },

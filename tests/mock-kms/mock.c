@@ -3,7 +3,7 @@
 
 #include "tests/mock-kms/service.h"
 
-const struct service *const services[] = { &service_kms, &service_sts, &service_metadata, NULL };
+const struct service *const services[] = { &service_kms, &service_sts, &service_metadata, &service_vault, NULL };
 
 void mock_init(struct mock *m)
 {
@@ -11,6 +11,7 @@ void mock_init(struct mock *m)
         aws_identities_init(&m->identities);
         aws_keys_init(&m->keys);
         metadata_init(&m->metadata);
+        vault_init(&m->vault, mock_now_usec(m));
 }
 
 void mock_deinit(struct mock *m)
@@ -18,6 +19,7 @@ void mock_deinit(struct mock *m)
         aws_identities_deinit(&m->identities);
         aws_keys_deinit(&m->keys);
         metadata_deinit(&m->metadata);
+        vault_deinit(&m->vault);
 }
 
 void mock_reset(struct mock *m)

@@ -8,12 +8,14 @@
 #include "tests/mock-kms/aws-identity.h"
 #include "tests/mock-kms/aws-key.h"
 #include "tests/mock-kms/metadata.h"
+#include "tests/mock-kms/vault.h"
 
 struct mock {
         int64_t clock_offset_usec; /* of every service's clock, against the real one */
         struct aws_identities identities;
         struct aws_keys keys;
         struct metadata metadata;
+        struct vault vault;
 };
 
 void mock_init(struct mock *m);

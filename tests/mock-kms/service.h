@@ -22,7 +22,7 @@ struct service {
         void (*expire)(struct mock *m);
 };
 
-extern const struct service service_kms, service_sts, service_metadata;
+extern const struct service service_kms, service_sts, service_metadata, service_vault;
 extern const struct service *const services[]; /* NULL ends them */
 
 /** service_of() - the first that claims @r, or NULL. */

@@ -1,202 +1,153 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/aws-ask.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 
-enum { REPLIES = 8 };
+char folder[64];
+struct aws_surroundings around;
+static struct route *routes;
+static size_t n_routes;
 
-struct kek *kek;
-struct config_kek config;
-struct pairs context;
-static char directory[64], credentials_path[128], endpoint[64];
-static char replies[REPLIES][4096];
-static unsigned next_reply;
-static struct http_server_reply script[REPLIES];
-
-void credentials_are(const char *access_key_id, const char *session_token)
+const char *text(const char *format, ...)
 {
-        _cleanup_(fclosep) FILE *f = NULL;
-        int fd = open(credentials_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        static char texts[8][16384];
+        static size_t i;
+        va_list arguments;
+        char *to = texts[i++ % ELEMENTSOF(texts)];
+
+        va_start(arguments, format);
+        ck_assert_int_lt(vsnprintf(to, sizeof(texts[0]), format, arguments), (int)sizeof(texts[0]));
+        va_end(arguments);
+        return to;
+}
+
+const char *file(const char *name, const char *content, mode_t mode)
+{
+        const char *path = text("%s/%s", folder, name);
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
 
         ck_assert_int_ge(fd, 0);
-        f = fdopen(fd, "w");
-        ck_assert_ptr_nonnull(f);
-        fprintf(f, "[default]\naws_access_key_id = %s\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n", access_key_id);
-        if (session_token)
-                fprintf(f, "aws_session_token = %s\n", session_token);
+        ck_assert_int_eq(write(fd, content, strlen(content)), (ssize_t)strlen(content));
+        ck_assert_int_eq(fchmod(fd, mode), 0);
+        close(fd);
+        return path;
 }
 
-int kek_new(struct sentence *ret_why)
+const char *base_url(const char *path)
 {
-        static struct kms_environment environment;
-
-        environment = (struct kms_environment){ base, http };
-        if (kek)
-                provider_aws.kek_free(kek);
-        kek = NULL;
-        return provider_aws.kek_new(&kek, &config, &environment, ret_why);
+        return text("http://127.0.0.1:%u%s", server.port, path);
 }
 
-void kek_is(const char *kek_id, const char *region)
+const char *time_from_now(int64_t seconds)
 {
-        static char id[600], in[64];
-        struct sentence why = { "" };
+        char time[CLOCK_TEXT_LENGTH + 1];
 
-        snprintf(id, sizeof(id), "%s", kek_id);
-        snprintf(in, sizeof(in), "%s", region ? region : "");
-        config.kek_id = id;
-        config.region = region ? in : NULL;
-        ck_assert_msg(kek_new(&why) == 0, "%s", why.text);
+        clock_format(time, clock_wall_usec() + (uint64_t)(seconds * (int64_t)USEC_PER_SEC));
+        return text("%s", time);
+}
+
+static void on_asked(struct http_server *s)
+{
+        static struct http_server_reply reply;
+        static char answer[32768];
+
+        for (size_t i = 0; i < n_routes; i++) {
+                struct route *r = &routes[i];
+
+                if (strncmp(s->request, r->begins, strlen(r->begins)) != 0)
+                        continue;
+                r->n_asked++;
+                snprintf(r->request, sizeof(r->request), "%.*s", (int)sizeof(r->request) - 1, s->request);
+                snprintf(answer, sizeof(answer), "HTTP/1.1 %d Whatever\r\n%sContent-Length: %zu\r\n\r\n%s", r->status, r->headers ? r->headers : "",
+                         strlen(r->body ? r->body : ""), r->body ? r->body : "");
+                reply = (struct http_server_reply){ r->status ? answer : NULL, false };
+                s->script = &reply;
+                s->n_script = 1;
+                return;
+        }
+        ck_abort_msg("nobody answers to %s", s->request);
+}
+
+void serve(struct route *r, size_t n)
+{
+        routes = r;
+        n_routes = n;
+        server.asked = on_asked;
 }
 
 void aws_setup(void)
 {
-        static char name[] = "aws";
+        static const char *const names[] = {
+                "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE",
+                "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_EC2_METADATA_DISABLED",
+                "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS",
+                "AWS_CREDENTIAL_EXPIRATION", "CREDENTIALS_DIRECTORY",
+        };
 
         setup();
-        snprintf(directory, sizeof(directory), "/tmp/lkm-aws-XXXXXX");
-        ck_assert_ptr_nonnull(mkdtemp(directory));
-        snprintf(credentials_path, sizeof(credentials_path), "%s/credentials", directory);
-        snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", server.port);
-        credentials_are("AKIDEXAMPLE", NULL);
-        context = (struct pairs){ .n = 2,
-                                  .pair = { { BYTES_LITERAL("lkm:database"), BYTES_LITERAL("1") },
-                                            { BYTES_LITERAL("purpose"), BYTES_LITERAL("unit-test") } } };
-        config = (struct config_kek){ .name = name, .kms_type = KMS_TYPE_AWS, .endpoint = endpoint, .aws_credentials_file = credentials_path };
-        kek_is(ARN, NULL);
-        next_reply = 0;
+        snprintf(folder, sizeof(folder), "/tmp/lkm-aws-XXXXXX");
+        ck_assert_ptr_nonnull(mkdtemp(folder));
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                unsetenv(names[i]);
+        setenv("HOME", folder, 1);
+        around = (struct aws_surroundings){ .base = base, .http = http };
 }
 
 void aws_teardown(void)
 {
-        if (kek)
-                provider_aws.kek_free(kek);
-        kek = NULL;
-        unlink(credentials_path);
-        rmdir(directory);
+        DIR *directory = opendir(folder);
+        struct dirent *entry;
+
+        ck_assert_ptr_nonnull(directory);
+        while ((entry = readdir(directory)))
+                unlinkat(dirfd(directory), entry->d_name, 0);
+        closedir(directory);
+        ck_assert_int_eq(rmdir(folder), 0);
         teardown();
 }
 
-/* ---- what KMS says ---- */
-
-const char *reply(int status, const char *headers, const char *format, ...)
+static void take(struct aws_way_call *call, struct aws_credentials *credentials, enum proto_error error, const char *why)
 {
-        char *text = replies[next_reply++ % REPLIES], body[2048];
-        va_list arguments;
+        struct way_outcome *o = (struct way_outcome *)(void *)call;
 
-        va_start(arguments, format);
-        vsnprintf(body, sizeof(body), format, arguments);
-        va_end(arguments);
-        snprintf(text, sizeof(replies[0]), "HTTP/1.1 %d Text\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %zu\r\n%s\r\n%s", status,
-                 strlen(body), headers, body);
-        return text;
+        o->n++;
+        o->credentials = credentials ? aws_credentials_ref(credentials) : NULL;
+        o->error = error;
+        snprintf(o->why, sizeof(o->why), "%s", why);
+        ck_assert_int_eq(credentials == NULL, error != PROTO_ERROR_NONE);
+        ck_assert_int_eq(credentials == NULL, *why != '\0');
 }
 
-const char *generated(const char *arn)
+void way_outcome_init(struct way_outcome *o)
 {
-        return reply(200, "", "{\"CiphertextBlob\":\"" BLOB_BASE64 "\",\"Plaintext\":\"" KEY_BASE64 "\",\"KeyId\":\"%s\",\"New\":{\"a\":[1]}}", arn);
+        *o = (struct way_outcome){ .call = { take } };
 }
 
-const char *decrypted(const char *arn)
+void way_outcome_deinit(struct way_outcome *o)
 {
-        return reply(200, "", "{\"KeyId\":\"%s\",\"Plaintext\":\"" KEY_BASE64 "\",\"EncryptionAlgorithm\":\"SYMMETRIC_DEFAULT\"}", arn);
+        o->credentials = aws_credentials_unref(o->credentials);
 }
 
-const char *failed(int status, const char *code)
+void way_wait(struct way_outcome *o)
 {
-        return reply(status, "x-amzn-RequestId: 4711\r\n", "{\"__type\":\"%s\",\"message\":\"what AWS says\"}", code);
-}
-
-const char *described(const char *arn, const char *state, const char *usage, const char *spec)
-{
-        return reply(200, "", "{\"KeyMetadata\":{\"Arn\":\"%s\",\"Enabled\":%s,\"KeyState\":\"%s\",\"KeyUsage\":\"%s\",\"KeySpec\":\"%s\"}}", arn,
-                     strcmp(state, "Enabled") == 0 ? "true" : "false", state, usage, spec);
-}
-
-void kms_says(size_t n, const char *const *texts)
-{
-        ck_assert_uint_le(n, REPLIES);
-        for (size_t i = 0; i < n; i++)
-                script[i] = (struct http_server_reply){ .text = texts[i] };
-        answer_with(script, n);
-}
-
-bool request_has(const char *text)
-{
-        return strstr(server.request, text) != NULL;
-}
-
-/* ---- operations ---- */
-
-static void take(struct provider_call *call, const struct provider_result *result)
-{
-        struct asked *a = (struct asked *)(void *)call;
-
-        a->n++;
-        a->error = result->error;
-        a->key = result->key ? secret_ref(result->key) : NULL;
-        snprintf(a->sentence, sizeof(a->sentence), "%s", result->sentence ? result->sentence : "");
-        snprintf(a->kek_id, sizeof(a->kek_id), "%.*s", (int)result->kek_id.n, (const char *)result->kek_id.data);
-        snprintf(a->wrapped, sizeof(a->wrapped), "%.*s", (int)result->wrapped.n, (const char *)result->wrapped.data);
-}
-
-struct asked *asked_new(uint64_t timeout_usec)
-{
-        struct asked *a = calloc(1, sizeof(*a));
-
-        ck_assert_ptr_nonnull(a);
-        a->call = (struct provider_call){ take, clock_boottime_usec() + timeout_usec };
-        return a;
-}
-
-void asked_wait(struct asked *a)
-{
-        while (a->n == 0)
+        while (o->n == 0)
                 ck_assert_int_eq(event_base_loop(base, EVLOOP_ONCE), 0);
-        ck_assert_uint_eq(a->n, 1);
-        if (a->error)
-                ck_assert(*a->sentence && !a->key && !*a->kek_id && !*a->wrapped);
-        ck_assert_ptr_null(strstr(a->sentence, "wJalr"));
-        ck_assert(bytes_is_text(bytes_from_string(a->sentence)));
+        ck_assert_uint_eq(o->n, 1);
 }
 
-void asked_free(struct asked *a)
+bool secret_is(struct secret *secret, const char *expected)
 {
-        secret_unref(a->key);
-        free(a);
-}
+        uint8_t *view;
+        bool same;
 
-struct asked *generate(void)
-{
-        struct asked *a = asked_new(PLENTY);
-
-        provider_aws.generate(kek, &a->call, &context);
-        asked_wait(a);
-        return a;
-}
-
-struct asked *unwrap(const char *record_id)
-{
-        struct asked *a = asked_new(PLENTY);
-
-        provider_aws.unwrap(kek, &a->call, bytes_from_string(record_id), BYTES_LITERAL(BLOB), &context);
-        asked_wait(a);
-        return a;
-}
-
-struct asked *rewrap(const char *record_id)
-{
-        struct asked *a = asked_new(PLENTY);
-
-        provider_aws.rewrap(kek, &a->call, bytes_from_string(record_id), BYTES_LITERAL(BLOB), &context);
-        asked_wait(a);
-        return a;
-}
-
-void expect(struct asked *a, enum proto_error error, unsigned n_requests)
-{
-        ck_assert_msg(a->error == error, "%s instead of %s: %s", a->error ? proto_error_name(a->error) : "no error", proto_error_name(error), a->sentence);
-        ck_assert_uint_eq(server.n_requests, n_requests);
-        asked_free(a);
+        if (!secret)
+                return !*expected;
+        view = secret_view_begin(secret);
+        same = bytes_equal((struct bytes){ view, secret_size(secret) }, bytes_from_string(expected));
+        secret_view_end(secret, &view);
+        return same;
 }

@@ -1,65 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* aws-ask: the fixture of the tests of the AWS provider: a KEK, a scripted KMS on the test's own loop, credentials in a file. */
+/* aws-ask: the fixture of the tests of AWS credentials: a server that answers by what it is asked, a folder for files, and those who wait. */
 #pragma once
 
-#include "daemon/kms/provider.h"
+#include "daemon/kms/aws-way.h"
 #include "tests/unit/http-ask.h"
 
-#define REGION "us-east-1"
-#define ACCOUNT "111122223333"
-#define ID "1234abcd-12ab-34cd-56ef-1234567890ab"
-#define OTHER_ID "ffffffff-12ab-34cd-56ef-1234567890ab"
-#define MRK "mrk-1234abcd12ab34cd56ef1234567890ab"
-#define ARN_OF(region, id) "arn:aws:kms:" region ":" ACCOUNT ":key/" id
-#define ARN ARN_OF(REGION, ID)
-#define OTHER_ARN ARN_OF(REGION, OTHER_ID)
-
-/* The bytes 0, 1, … 31, and the blob "ciphertext". */
-#define KEY_BASE64 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-#define BLOB "ciphertext"
-#define BLOB_BASE64 "Y2lwaGVydGV4dA=="
-
-/* One operation and how it ended. */
-struct asked {
-        struct provider_call call;
-        unsigned n;
-        enum proto_error error;
-        struct secret *key;
-        char kek_id[KEK_ID_MAX + 1], wrapped[64], sentence[1024];
+/** What the server answers to requests that begin with @begins. */
+struct route {
+        const char *begins; /* "GET /path" */
+        int status;         /* 0: no answer at all */
+        const char *body, *headers; /* further header lines, each with its end; NULL = none */
+        unsigned n_asked;
+        char request[8192]; /* the last one */
 };
 
-extern struct kek *kek;
-extern struct config_kek config;
-extern struct pairs context;
+/** Somebody who waits for a way. */
+struct way_outcome {
+        struct aws_way_call call;
+        unsigned n;
+        struct aws_credentials *credentials;
+        enum proto_error error;
+        char why[1024];
+};
 
-/** aws_setup() - a KEK of the key ARN, and credentials of AKIDEXAMPLE. aws_teardown() - checks that nothing is left. */
+extern char folder[64];
+extern struct aws_surroundings around;
+
+/** aws_setup(), aws_teardown() - around setup() and teardown(); no AWS_* variable is set, HOME is the folder. */
 void aws_setup(void);
 void aws_teardown(void);
-/** credentials_are() - what the credentials file holds from now on. */
-void credentials_are(const char *access_key_id, const char *session_token);
-/** kek_is() - another KEK. kek_new() - one that may be refused. */
-void kek_is(const char *kek_id, const char *region);
-int kek_new(struct sentence *ret_why);
 
-/** kms_says() - the answers from now on, one for each request, the last one for all that follow. Printed in the manner of printf(3) with
- *  reply(), which returns one of eight buffers. */
-void kms_says(size_t n, const char *const *replies);
-#define KMS_SAYS(...) kms_says(sizeof((const char *[]){ __VA_ARGS__ }) / sizeof(char *), (const char *[]){ __VA_ARGS__ })
-const char *reply(int status, const char *headers, const char *format, ...) _printf_(3, 4);
-/** generated(), decrypted() - good answers in the name of @arn. failed() - an error answer. described() - of DescribeKey. */
-const char *generated(const char *arn);
-const char *decrypted(const char *arn);
-const char *failed(int status, const char *code);
-const char *described(const char *arn, const char *state, const char *usage, const char *spec);
+/** serve() - from now on. @routes is kept. */
+void serve(struct route *routes, size_t n);
+/** file() - write @text to the file @name in the folder. Return: its path, static until the next eight calls. */
+const char *file(const char *name, const char *text, mode_t mode);
+/** base_url() - http://127.0.0.1:PORT and @path; static likewise. */
+const char *base_url(const char *path);
 
-/** Begin one, and wait for its end; release with asked_free(). */
-struct asked *asked_new(uint64_t timeout_usec);
-void asked_wait(struct asked *a);
-void asked_free(struct asked *a);
-struct asked *generate(void);
-struct asked *unwrap(const char *record_id);
-struct asked *rewrap(const char *record_id);
-/** expect() - how @a ended, after how many requests; releases it. */
-void expect(struct asked *a, enum proto_error error, unsigned n_requests);
-/** request_has() - whether the last request holds @text. */
-bool request_has(const char *text);
+void way_outcome_init(struct way_outcome *o);
+void way_outcome_deinit(struct way_outcome *o);
+void way_wait(struct way_outcome *o);
+/** secret_is() - @secret is NULL for "". */
+bool secret_is(struct secret *secret, const char *text);
+/** time_from_now() - as "2030-01-31T12:00:00Z"; static likewise. */
+const char *time_from_now(int64_t seconds);
+/** text() - as snprintf(3), static likewise. */
+const char *text(const char *format, ...) _printf_(1, 2);

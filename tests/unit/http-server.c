@@ -36,6 +36,8 @@ static void reply(struct connection *c)
         size_t i = s->n_requests++;
         const struct http_server_reply *r;
 
+        if (s->asked)
+                s->asked(s);
         if (!s->script)
                 return;
         r = &s->script[i < s->n_script ? i : s->n_script - 1];

@@ -23,6 +23,7 @@ struct http_server {
         size_t n_script;
         unsigned n_connections, n_requests;
         char request[65536]; /* the last one, with its body, and a NUL */
+        void (*asked)(struct http_server *s); /* before each answer: may choose a script by what was asked; NULL = none */
         void *listener, *tls;
         void *connections; /* of those that are open */
 };

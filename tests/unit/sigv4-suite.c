@@ -51,7 +51,8 @@ static void parse_request(struct parts *p, const char *text)
                 for (end = strchr(line, '\n'); end[1] == ' '; end = strchr(end + 1, '\n'))
                         ; /* a value that goes on in the next line */
                 colon = strchr(line, ':');
-                p->headers[p->request.n_headers++] = (struct sigv4_header){ between(line, colon), between(colon + 1, end) };
+                p->headers[p->request.n_headers++] =
+                        (struct sigv4_header){ between(line, colon), between(colon + 1, end) };
         }
         if (*line)
                 p->body = bytes_from_string(line + 1);
@@ -94,7 +95,8 @@ static bool authorization_matches(const char *authorization, const char *signed_
                expected[sizeof(name) - 1 + strlen(authorization)] == '\n';
 }
 
-static bool case_passes(const struct signing *s, const char *text, const char *canonical_request, const char *signed_request)
+static bool case_passes(const struct signing *s, const char *text, const char *canonical_request,
+                        const char *signed_request)
 {
         struct sigv4_key key = { 0 };
         struct secret *secret = secret_of(s->secret);
@@ -141,10 +143,12 @@ static bool run_case(json_t *object)
         char time[SIGV4_TIME_SIZE];
         int normalize, sign_body, omit = 0;
 
-        if (json_unpack(object, "{s:s, s:s, s:s, s:s, s:{s:{s:s, s:s, s?s}, s:s, s:s, s:s, s:b, s:b, s?b}}", "name", &s.name, "request", &text,
-                        "canonical_request", &canonical_request, "signed_request", &signed_request, "context", "credentials",
-                        "access_key_id", &s.id, "secret_access_key", &s.secret, "token", &s.token, "region", &s.region, "service", &s.service,
-                        "timestamp", &timestamp, "normalize", &normalize, "sign_body", &sign_body, "omit_session_token", &omit) < 0) {
+        if (json_unpack(object, "{s:s, s:s, s:s, s:s, s:{s:{s:s, s:s, s?s}, s:s, s:s, s:s, s:b, s:b, s?b}}", "name",
+                        &s.name, "request", &text, "canonical_request", &canonical_request, "signed_request",
+                        &signed_request, "context", "credentials", "access_key_id", &s.id, "secret_access_key",
+                        &s.secret, "token", &s.token, "region", &s.region, "service", &s.service, "timestamp",
+                        &timestamp, "normalize", &normalize, "sign_body", &sign_body, "omit_session_token",
+                        &omit) < 0) {
                 fprintf(stderr, "a case is not in the expected form\n");
                 return false;
         }
@@ -174,8 +178,7 @@ int main(int argc, char **argv)
                 fprintf(stderr, "%s does not hold the %d cases\n", path, N_CASES);
                 return EXIT_FAILURE;
         }
-        json_array_foreach(cases, i, object)
-                n_passed += run_case(object);
+        json_array_foreach(cases, i, object) n_passed += run_case(object);
         json_decref(suite);
         secret_arena_deinit();
         printf("%zu of %d cases passed\n", n_passed, N_CASES);

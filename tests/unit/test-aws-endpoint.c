@@ -52,8 +52,8 @@ START_TEST(every_partition_has_its_hosts)
                 for (unsigned how = 0; how < 4; how++) {
                         bool fips = how & 1, dual_stack = how & 2;
 
-                        snprintf(expected, sizeof(expected), "https://kms%s.%s.%s", fips ? "-fips" : "", cases[i].region,
-                                 dual_stack ? cases[i].dual : cases[i].plain);
+                        snprintf(expected, sizeof(expected), "https://kms%s.%s.%s", fips ? "-fips" : "",
+                                 cases[i].region, dual_stack ? cases[i].dual : cases[i].plain);
                         expect_url("kms", cases[i].region, fips, dual_stack, expected);
                 }
         }
@@ -62,8 +62,11 @@ END_TEST
 
 START_TEST(patterns_of_partitions_are_matched_in_whole)
 {
-        static const char *const regions[] = { "us-gov-west", "us-gov-west-", "us-gov-west-1a", "us-gov--1", "us-government-west-1",
-                                               "cn-north", "cnn-north-1", "eusc-fr-east-1", "us-isox-east-1", "", "us", "us-" };
+        static const char *const regions[] = {
+                "us-gov-west", "us-gov-west-", "us-gov-west-1a", "us-gov--1",      "us-government-west-1",
+                "cn-north",    "cnn-north-1",  "eusc-fr-east-1", "us-isox-east-1", "",
+                "us",          "us-"
+        };
 
         for (size_t i = 0; i < ELEMENTSOF(regions); i++)
                 ck_assert_str_eq(aws_partition(regions[i]), "aws");
@@ -83,8 +86,9 @@ END_TEST
 START_TEST(region_that_is_no_host_label_is_refused)
 {
         static char long_label[AWS_REGION_MAX + 2];
-        static const char *const regions[] = { "",          "-us",          "us-",       "us.east", "US-EAST-1", "us east", "us/../x", "us@evil",
-                                               "us-east-1#", "us-east-1:80", "us\xc3\xbc", "a\n",     "a%2e",      "_",       long_label };
+        static const char *const regions[] = { "",           "-us",     "us-",     "us.east",    "US-EAST-1",
+                                               "us east",    "us/../x", "us@evil", "us-east-1#", "us-east-1:80",
+                                               "us\xc3\xbc", "a\n",     "a%2e",    "_",          long_label };
         char url[AWS_URL_MAX] = "untouched", longest[AWS_REGION_MAX + 1];
 
         memset(long_label, 'a', sizeof(long_label) - 1);
@@ -119,8 +123,16 @@ END_TEST
 
 START_TEST(what_is_no_arn_is_refused)
 {
-        static const char *const texts[] = { "",      "arn",          "arn:",       "arn:aws",         "arn:aws:kms:r:a",
-                                             "arn:aws:kms:r:a:", "arn::kms:r:a:x", "arn:aws::r:a:x", "ARN:aws:kms:r:a:x", "xarn:aws:kms:r:a:x" };
+        static const char *const texts[] = { "",
+                                             "arn",
+                                             "arn:",
+                                             "arn:aws",
+                                             "arn:aws:kms:r:a",
+                                             "arn:aws:kms:r:a:",
+                                             "arn::kms:r:a:x",
+                                             "arn:aws::r:a:x",
+                                             "ARN:aws:kms:r:a:x",
+                                             "xarn:aws:kms:r:a:x" };
         struct aws_arn arn;
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++)
@@ -131,7 +143,8 @@ END_TEST
 
 START_TEST(only_the_arn_of_a_key_is_one)
 {
-        static const char *const good[] = { ARN("us-east-1", "key/" ID), ARN("eu-west-1", "key/" MRK), "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/" ID };
+        static const char *const good[] = { (ARN("us-east-1", "key/" ID)), (ARN("eu-west-1", "key/" MRK)),
+                                            "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/" ID };
         static const char *const bad[] = { "",
                                            ID,
                                            "alias/x",
@@ -164,7 +177,9 @@ END_TEST
 START_TEST(key_id_has_four_forms)
 {
         static char long_alias[300] = "alias/";
-        static const char *const good[] = { ID, MRK, "alias/lkm", "alias/a/b_c-D", ARN("us-east-1", "key/" ID), ARN("us-east-1", "alias/lkm") };
+        static const char *const good[] = {
+                ID, MRK, "alias/lkm", "alias/a/b_c-D", ARN("us-east-1", "key/" ID), ARN("us-east-1", "alias/lkm")
+        };
         static const char *const bad[] = { "",
                                            "lkm",
                                            "key/" ID,
@@ -220,13 +235,20 @@ START_TEST(multi_region_key_is_named_in_another_region)
 {
         char arn[128], small[sizeof(ARN("eu-west-1", "key/" MRK)) - 1];
 
-        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu-west-1"), 0);
+        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu-west-1"),
+                         0);
         ck_assert_str_eq(arn, ARN("eu-west-1", "key/" MRK));
-        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" ID)), "eu-west-1"), -EINVAL);
-        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "alias/mrk-x")), "eu-west-1"), -EINVAL);
-        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu.west"), -EINVAL);
+        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" ID)), "eu-west-1"),
+                         -EINVAL);
+        ck_assert_int_eq(
+                aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "alias/mrk-x")), "eu-west-1"),
+                -EINVAL);
+        ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu.west"),
+                         -EINVAL);
         ck_assert_int_eq(aws_arn_in_region(arn, sizeof(arn), BYTES_LITERAL(MRK), "eu-west-1"), -EINVAL);
-        ck_assert_int_eq(aws_arn_in_region(small, sizeof(small), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu-west-1"), -EINVAL);
+        ck_assert_int_eq(
+                aws_arn_in_region(small, sizeof(small), BYTES_LITERAL(ARN("us-east-1", "key/" MRK)), "eu-west-1"),
+                -EINVAL);
 }
 END_TEST
 

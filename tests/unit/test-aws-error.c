@@ -6,13 +6,13 @@ static void nothing(void)
 {
 }
 
-static const struct aws_error_class *expect_class(const char *code, int status, enum proto_error error, enum exchange_action action,
-                                                  enum aws_error_remedy remedy)
+static const struct aws_error_class *expect_class(const char *code, int status, enum proto_error error,
+                                                  enum exchange_action action, enum aws_error_remedy remedy)
 {
         const struct aws_error_class *class = aws_error_class(code, status);
 
-        ck_assert_msg(class->error == error && class->action == action && class->remedy == remedy, "%s with status %d: class %s", code, status,
-                      proto_error_name(class->error));
+        ck_assert_msg(class->error == error && class->action == action && class->remedy == remedy,
+                      "%s with status %d: class %s", code, status, proto_error_name(class->error));
         ck_assert_uint_gt(strlen(class->text), 20);
         return class;
 }
@@ -48,15 +48,18 @@ END_TEST
 
 START_TEST(fault_of_the_service_is_repeated_as_an_outage)
 {
-        static const char *const codes[] = { "RequestTimeout",  "RequestTimeoutException",    "KMSInternalException", "KeyUnavailableException",
-                                             "InternalFailure", "DependencyTimeoutException", "ServiceUnavailable" };
+        static const char *const codes[] = { "RequestTimeout",       "RequestTimeoutException",
+                                             "KMSInternalException", "KeyUnavailableException",
+                                             "InternalFailure",      "DependencyTimeoutException",
+                                             "ServiceUnavailable" };
         static const int statuses[] = { 500, 502, 503, 504, 408 };
 
         for (size_t i = 0; i < ELEMENTSOF(codes); i++)
                 expect_class(codes[i], 400, PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT, AWS_REMEDY_NONE);
         for (size_t i = 0; i < ELEMENTSOF(statuses); i++) {
                 expect_class("", statuses[i], PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT, AWS_REMEDY_NONE);
-                expect_class("NewException", statuses[i], PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT, AWS_REMEDY_NONE);
+                expect_class("NewException", statuses[i], PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT,
+                             AWS_REMEDY_NONE);
         }
         expect_class("", 501, PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_END, AWS_REMEDY_NONE);
 }
@@ -69,7 +72,8 @@ START_TEST(signature_out_of_time_is_mended_by_the_servers_clock)
 
         for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
                 expect_class(codes[i], 400, PROTO_ERROR_KMS_CREDENTIALS, EXCHANGE_END, AWS_REMEDY_CLOCK);
-                ck_assert(!expect_class(codes[i], 403, PROTO_ERROR_KMS_CREDENTIALS, EXCHANGE_END, AWS_REMEDY_CLOCK)->may_quote);
+                ck_assert(!expect_class(codes[i], 403, PROTO_ERROR_KMS_CREDENTIALS, EXCHANGE_END, AWS_REMEDY_CLOCK)
+                                   ->may_quote);
         }
 }
 END_TEST
@@ -81,7 +85,8 @@ START_TEST(refused_access_key_is_mended_by_newer_credentials)
                                              "MissingAuthenticationToken",  "MissingAuthenticationTokenException" };
 
         for (size_t i = 0; i < ELEMENTSOF(codes); i++)
-                expect_class(codes[i], i % 2 ? 400 : 403, PROTO_ERROR_KMS_CREDENTIALS, EXCHANGE_END, AWS_REMEDY_CREDENTIALS);
+                expect_class(codes[i], i % 2 ? 400 : 403, PROTO_ERROR_KMS_CREDENTIALS, EXCHANGE_END,
+                             AWS_REMEDY_CREDENTIALS);
 }
 END_TEST
 
@@ -111,7 +116,8 @@ START_TEST(permanent_error_ends_in_its_class)
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 expect_class(cases[i].code, 400, cases[i].error, EXCHANGE_END, AWS_REMEDY_NONE);
-                expect_class(cases[i].code, 500, cases[i].error, EXCHANGE_END, AWS_REMEDY_NONE); /* the code counts, not the status */
+                expect_class(cases[i].code, 500, cases[i].error, EXCHANGE_END,
+                             AWS_REMEDY_NONE); /* the code counts, not the status */
         }
 }
 END_TEST
@@ -190,8 +196,10 @@ static void expect_code(const char *header, const char *body, const char *expect
 
 START_TEST(code_is_found_in_header_and_body)
 {
-        static const char *const forms[] = { "NotFoundException", "NotFoundException:http://internal.amazon.com/coral/com.amazon.coral.validate/",
-                                             "com.amazonaws.kms#NotFoundException", "com.amazonaws.kms#NotFoundException:http://x/#y" };
+        static const char *const forms[] = {
+                "NotFoundException", "NotFoundException:http://internal.amazon.com/coral/com.amazon.coral.validate/",
+                "com.amazonaws.kms#NotFoundException", "com.amazonaws.kms#NotFoundException:http://x/#y"
+        };
         char body[256];
 
         for (size_t i = 0; i < ELEMENTSOF(forms); i++) {
@@ -203,8 +211,10 @@ START_TEST(code_is_found_in_header_and_body)
                 snprintf(body, sizeof(body), "{\"code\":\"Other\"}");
                 expect_code(forms[i], body, "NotFoundException");
         }
-        expect_code("", "<?xml version=\"1.0\"?>\n<ErrorResponse><Errors><Error><Code>InvalidClientTokenId</Code><Message>m</Message></Error></Errors>",
-                    "InvalidClientTokenId");
+        expect_code(
+                "",
+                "<?xml version=\"1.0\"?>\n<ErrorResponse><Errors><Error><Code>InvalidClientTokenId</Code><Message>m</Message></Error></Errors>",
+                "InvalidClientTokenId");
         expect_code("", "\xef\xbb\xbf \n<Error><Code>SignatureDoesNotMatch</Code></Error>", "SignatureDoesNotMatch");
         expect_code("", "{\"a\":{\"__type\":\"Nested\"},\"__type\":\"Top\"}", "Top");
 }
@@ -212,25 +222,27 @@ END_TEST
 
 START_TEST(what_is_no_code_is_none)
 {
-        static const char *const bodies[] = { "",
-                                              "null",
-                                              "not json",
-                                              "[\"__type\"]",
-                                              "{\"a\":{\"__type\":\"Nested\"}}",
-                                              "{\"__type\":1}",
-                                              "{\"__type\":\"\"}",
-                                              "{\"__type\":\":x\"}",
-                                              "{\"__type\":\"a#\"}",
-                                              "{\"__type\":\"with space\"}",
-                                              "{\"__type\":\"%s%n\"}",
-                                              "{\"__type\":\"A\",\"__type\":\"B\"}",
-                                              "{\"__type\":\"A\"",
-                                              "{\"__type\":\"A12345678901234567890123456789012345678901234567890123456789012345\"}",
-                                              "<Code>",
-                                              "<Code></Code>",
-                                              "<Code>a b</Code>",
-                                              "<html><body>503</body></html>",
-                                              "x<Code>A</Code>" };
+        static const char *const bodies[] = {
+                "",
+                "null",
+                "not json",
+                "[\"__type\"]",
+                "{\"a\":{\"__type\":\"Nested\"}}",
+                "{\"__type\":1}",
+                "{\"__type\":\"\"}",
+                "{\"__type\":\":x\"}",
+                "{\"__type\":\"a#\"}",
+                "{\"__type\":\"with space\"}",
+                "{\"__type\":\"%s%n\"}",
+                "{\"__type\":\"A\",\"__type\":\"B\"}",
+                "{\"__type\":\"A\"",
+                "{\"__type\":\"A12345678901234567890123456789012345678901234567890123456789012345\"}",
+                "<Code>",
+                "<Code></Code>",
+                "<Code>a b</Code>",
+                "<html><body>503</body></html>",
+                "x<Code>A</Code>"
+        };
         static const uint8_t noise[] = { '<', 0, 0xff, '<', 'C', 'o', 'd', 'e', '>' };
         char code[AWS_ERROR_CODE_MAX + 1];
 

@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <sys/syscall.h>
 
-#include "tests/unit/aws-ask.h"
+#include "tests/unit/aws-kms-ask.h"
 
 #define ALIAS_ARN "arn:aws:kms:" REGION ":" ACCOUNT ":alias/lkm"
 #define GOOD "Enabled", "ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT"
@@ -104,8 +104,15 @@ END_TEST
 
 START_TEST(record_of_another_key_is_not_ours_and_not_asked_about)
 {
-        static const char *const records[] = { OTHER_ARN, ARN_OF("eu-west-1", ID), "arn:aws:kms:" REGION ":999999999999:key/" ID, "local:" ID, ID,
-                                               "alias/lkm", ALIAS_ARN, "transit/lkm", "arn:aws:kms:" REGION ":" ACCOUNT ":key/" ID "\n" };
+        static const char *const records[] = { OTHER_ARN,
+                                               ARN_OF("eu-west-1", ID),
+                                               "arn:aws:kms:" REGION ":999999999999:key/" ID,
+                                               "local:" ID,
+                                               ID,
+                                               "alias/lkm",
+                                               ALIAS_ARN,
+                                               "transit/lkm",
+                                               "arn:aws:kms:" REGION ":" ACCOUNT ":key/" ID "\n" };
         struct asked *a;
 
         KMS_SAYS(decrypted(ARN));
@@ -129,7 +136,8 @@ START_TEST(record_of_a_related_region_is_unwrapped_in_this_one)
         KMS_SAYS(decrypted(ARN_OF(REGION, MRK)));
         expect(unwrap(ARN_OF("eu-west-1", MRK)), PROTO_ERROR_NONE, 1);
         ck_assert(request_has("\"KeyId\":\"" ARN_OF(REGION, MRK) "\""));
-        KMS_SAYS(reply(200, "", "{\"SourceKeyId\":\"%s\",\"KeyId\":\"%s\",\"CiphertextBlob\":\"" BLOB_BASE64 "\"}", ARN_OF(REGION, MRK), ARN_OF(REGION, MRK)));
+        KMS_SAYS(reply(200, "", "{\"SourceKeyId\":\"%s\",\"KeyId\":\"%s\",\"CiphertextBlob\":\"" BLOB_BASE64 "\"}",
+                       ARN_OF(REGION, MRK), ARN_OF(REGION, MRK)));
         struct asked *a = rewrap(ARN_OF("eu-west-1", MRK));
         ck_assert_str_eq(a->kek_id, ARN_OF(REGION, MRK));
         expect(a, PROTO_ERROR_NONE, 1);
@@ -204,7 +212,8 @@ START_TEST(one_look_up_for_all_who_wait)
         KMS_SAYS(described(ARN, GOOD), decrypted(ARN));
         for (size_t i = 0; i < ELEMENTSOF(a); i++) {
                 a[i] = asked_new(PLENTY);
-                provider_aws.unwrap(kek, &a[i]->call, i % 2 ? BYTES_LITERAL(ARN) : BYTES_LITERAL(OTHER_ARN), BYTES_LITERAL(BLOB), &context);
+                provider_aws.unwrap(kek, &a[i]->call, i % 2 ? BYTES_LITERAL(ARN) : BYTES_LITERAL(OTHER_ARN),
+                                    BYTES_LITERAL(BLOB), &context);
         }
         for (size_t i = 0; i < ELEMENTSOF(a); i++)
                 asked_wait(a[i]);
@@ -367,8 +376,7 @@ START_TEST(policy_is_the_least_for_this_key)
                 if (operation != PROVIDER_REWRAP)
                         ck_assert_ptr_nonnull(strstr(text, permission));
         }
-        json_array_foreach(actions, i, action)
-                ck_assert_ptr_null(strchr(json_string_value(action), '*'));
+        json_array_foreach(actions, i, action) ck_assert_ptr_null(strchr(json_string_value(action), '*'));
         ck_assert_uint_eq(json_array_size(actions), 6);
         free(text);
         json_decref(one);

@@ -180,6 +180,245 @@ START_TEST(policy_looks_at_uid_gid_and_supplementary_groups)
 }
 END_TEST
 
+/* ---- [kek NAME] ---- */
+
+#define AWS "[kek a]\nkms_type = aws\nkek_id = arn:aws:kms:eu-central-1:123456789012:key/1\n"
+#define VAULT "[kek v]\nkms_type = vault\nkek_id = k\naddress = https://vault\n"
+#define TOKEN VAULT "token_file = /t\n"
+#define PROVIDER "[kek p]\nkms_type = socket\nprovider_socket = /p\n"
+
+/* @base is a good section to which @key = @value is added. */
+static void refuse_option(const char *base, const char *key, const char *value, const char *phrase)
+{
+        char text[8192];
+        unsigned lines = 1;
+
+        for (const char *p = base; *p; p++)
+                lines += *p == '\n';
+        ck_assert_int_lt(snprintf(text, sizeof(text), "%s%s = %s\n", base, key, value), (int)sizeof(text));
+        refuse(text, lines, phrase);
+}
+
+static struct config *accept_option(const char *base, const char *key, const char *value)
+{
+        char text[8192];
+
+        ck_assert_int_lt(snprintf(text, sizeof(text), "%s%s = %s\n", base, key, value), (int)sizeof(text));
+        return read_good(text);
+}
+
+static const char *repeated(char c, size_t n)
+{
+        static char text[4096];
+
+        ck_assert_uint_lt(n, sizeof(text));
+        memset(text, c, n);
+        text[n] = '\0';
+        return text;
+}
+
+START_TEST(a_url_goes_by_https_or_to_this_machine)
+{
+        static const char *const bad[] = { "vault.example.org",    "ftp://v",          "HTTPS://v",          "https://",       "https:///path",
+                                           "https://u@v",          "https://u:p@v",    "https://v?x=1",      "https://v#x",    "https://v/?x",
+                                           "https://v:",           "https://v:0",      "https://v:65536",    "https://v:1x",   "https://v:443@w",
+                                           "https://v/a b",        "https://v\\w",     "https://[::1",       "https://[]",     "https://[x]",
+                                           "https://[::1%25eth0]", "https://[::1]x",   "https://v/@",        "https://\xc3\xa4",
+                                           "https://[evil",        "https://[::1]:a",  "https://v:00000443", "https://v\x7f" };
+        static const char *const away[] = { "http://v",         "http://vault.example.org:8200", "http://127.0.0.1.example.org", "http://10.0.0.1",
+                                            "http://128.0.0.1", "http://localhost.example.org",  "http://xlocalhost",            "http://[::2]",
+                                            "http://127.1",     "http://127.0.0.1.2",            "http://0.0.0.0",               "http://127.",
+                                            "http://[::ffff:10.0.0.1]" };
+        static const char *const good[] = { "https://v", "https://v:8200", "https://v.example.org/prefix/x", "https://10.0.0.1", "https://[2001:db8::1]:8200",
+                                            "http://127.0.0.1:8200", "http://127.8.9.1", "http://localhost:1", "http://LocalHost", "http://[::1]:65535" };
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                refuse_option(AWS, "endpoint", bad[i], "give a URL");
+                refuse_option("[kek v]\nkms_type = vault\nkek_id = k\ntoken_file = /t\n", "address", bad[i], "give a URL");
+        }
+        for (size_t i = 0; i < ELEMENTSOF(away); i++)
+                refuse_option(AWS, "sts_endpoint", away[i], "keys travel only by https://");
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                _cleanup_(config_unrefp) struct config *c = accept_option(AWS, "endpoint", good[i]);
+
+                ck_assert_str_eq(c->keks[0].endpoint, good[i]);
+        }
+        refuse_option(AWS, "endpoint", repeated('a', 2049), "give a URL");
+}
+END_TEST
+
+START_TEST(a_proxy_has_a_host_and_no_path)
+{
+        static const char *const bad[] = { "proxy", "proxy:3128", "socks5://p:1", "http://", "http://p/", "http://p/x", "http://u@p:1", "http://p:x", "://p" };
+        static const char *const good[] = { "http://proxy.example.org:3128", "https://p", "http://10.0.0.1:8080", "http://[2001:db8::1]:3128" };
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                refuse_option(TOKEN, "proxy", bad[i], "give a proxy");
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                _cleanup_(config_unrefp) struct config *c = accept_option(AWS, "proxy", good[i]);
+
+                ck_assert_str_eq(c->keks[0].proxy, good[i]);
+        }
+}
+END_TEST
+
+START_TEST(a_mount_is_a_plain_path)
+{
+        static const char *const bad[] = { "/transit", "transit/", "a//b", "..", "a/../b", "a/./b", "a.", ".", "a./b", "a b", "a?b", "a%2fb", "\xc3\xa4" };
+        _cleanup_(config_unrefp) struct config *c = read_good(TOKEN "mount = a/b.c/d-e_f\nnamespace = n/1\nauth_mount = x\n");
+        _cleanup_(config_unrefp) struct config *standard = read_good(TOKEN);
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                refuse_option(TOKEN, "mount", bad[i], "give a path");
+                refuse_option(TOKEN, "namespace", bad[i], "give a path");
+                refuse_option(TOKEN, "auth_mount", bad[i], "give a path");
+        }
+        refuse_option(TOKEN, "mount", repeated('a', 257), "give a path");
+        ck_assert_str_eq(c->keks[0].mount, "a/b.c/d-e_f");
+        ck_assert_str_eq(c->keks[0].namespace, "n/1");
+        ck_assert_str_eq(c->keks[0].auth_mount, "x");
+        ck_assert_str_eq(standard->keks[0].mount, "transit");
+        ck_assert_ptr_null(standard->keks[0].auth_mount);
+}
+END_TEST
+
+START_TEST(a_file_is_a_path_or_a_credential)
+{
+        static const char *const bad[] = { "t", "./t", "~/t", "credential", "file:/t" };
+        static const char *const bad_names[] = { "credential:", "credential:../t", "credential:/t", "credential:a/b", "credential:.t", "credential:-t" };
+        struct config *c;
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                refuse_option(VAULT, "token_file", bad[i], "absolute path, or credential:NAME");
+        for (size_t i = 0; i < ELEMENTSOF(bad_names); i++)
+                refuse_option(VAULT, "token_file", bad_names[i], "credential's name");
+        ck_assert_int_eq(setenv("CREDENTIALS_DIRECTORY", "/run/credentials/lkm-kms.service", 1), 0);
+        c = accept_option(VAULT, "token_file", "credential:vault-token");
+        ck_assert_str_eq(c->keks[0].token_file, "/run/credentials/lkm-kms.service/vault-token");
+        config_unref(c);
+        c = accept_option(VAULT, "token_file", "/t");
+        ck_assert_str_eq(c->keks[0].token_file, "/t");
+        config_unref(c);
+        ck_assert_int_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+        c = accept_option(VAULT, "token_file", "credential:vault-token");
+        ck_assert_str_eq(c->keks[0].token_file, "credential:vault-token");
+        config_unref(c);
+}
+END_TEST
+
+START_TEST(texts_and_words_are_printable)
+{
+        static const char *const bad_texts[] = { "a b", "\xc3\xa4", "a\x7f" };
+        static const char *const bad_words[] = { "a  b", "a\tb", "\xc3\xa4" };
+        _cleanup_(config_unrefp) struct config *c = read_good(AWS "profile = a!~\ngrant_tokens = abc= def\n");
+        _cleanup_(config_unrefp) struct config *v = read_good(TOKEN "redirect_hosts = v1:8200 v2\nrole = r\n");
+
+        for (size_t i = 0; i < ELEMENTSOF(bad_texts); i++) {
+                refuse_option(AWS, "profile", bad_texts[i], "printable ASCII");
+                refuse_option(TOKEN, "role", bad_texts[i], "printable ASCII");
+                refuse_option(TOKEN, "role_id", bad_texts[i], "printable ASCII");
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad_words); i++) {
+                refuse_option(AWS, "grant_tokens", bad_words[i], "one space");
+                refuse_option(TOKEN, "redirect_hosts", bad_words[i], "one space");
+        }
+        refuse_option(AWS, "profile", "", "printable ASCII");
+        refuse_option(AWS, "profile", repeated('a', 2049), "printable ASCII");
+        refuse_option(AWS, "grant_tokens", "", "one space");
+        ck_assert_str_eq(c->keks[0].profile, "a!~");
+        ck_assert_str_eq(c->keks[0].grant_tokens, "abc= def");
+        ck_assert_str_eq(v->keks[0].redirect_hosts, "v1:8200 v2");
+}
+END_TEST
+
+START_TEST(an_option_of_another_type_is_refused)
+{
+        static const struct {
+                const char *base, *key, *value;
+        } strange[] = {
+                { KEK, "kek_id", "x" },          { KEK, "region", "r" },         { KEK, "address", "https://v" }, { KEK, "provider_socket", "/p" },
+                { KEK, "ca_file", "/c" },        { AWS, "kek_file", "/k" },      { AWS, "kek_credential", "k" },  { AWS, "address", "https://v" },
+                { AWS, "auth", "token" },        { AWS, "client_key", "/k" },    { AWS, "mount", "m" },           { AWS, "provider_socket", "/p" },
+                { TOKEN, "region", "r" },        { TOKEN, "fips", "no" },        { TOKEN, "profile", "p" },       { TOKEN, "kek_file", "/k" },
+                { TOKEN, "aws_environment", "yes" }, { TOKEN, "grant_tokens", "t" }, { PROVIDER, "kek_id", "x" }, { PROVIDER, "address", "https://v" },
+                { PROVIDER, "proxy", "http://p" }, { PROVIDER, "ca_file", "/c" }, { PROVIDER, "kek_file", "/k" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(strange); i++)
+                refuse_option(strange[i].base, strange[i].key, strange[i].value, "is not for kms_type");
+        refuse("[kek a]\nregion = r\nkms_type = local\nkek_file = /k\n", 2, "kms_type = local");
+        refuse("[kek a]\nregion = r\n", 0, "has no kms_type");
+}
+END_TEST
+
+START_TEST(each_type_needs_what_belongs_to_it)
+{
+        refuse("[kek a]\nkms_type = local\n", 0, "[kek a] needs either");
+        refuse("[kek a]\nkms_type = local\nkek_file = /k\nkek_credential = k\n", 0, "needs either");
+        refuse("[kek a]\nkms_type = aws\nregion = r\n", 0, "[kek a] needs kek_id");
+        refuse("[kek a]\nkms_type = aws\nkek_id = alias/lkm\n", 0, "needs a region");
+        refuse("[kek a]\nkms_type = aws\nkek_id = 1234abcd-12ab-34cd-56ef-1234567890ab\n", 0, "needs a region");
+        refuse(AWS "endpoint = https://v\nfips = yes\n", 0, "endpoint of its own");
+        refuse(AWS "endpoint = https://v\ndual_stack = yes\n", 0, "endpoint of its own");
+        refuse(AWS "region = eu/central\n", 4, "letters");
+        refuse("[kek v]\nkms_type = vault\naddress = https://v\ntoken_file = /t\n", 0, "[kek v] needs kek_id");
+        refuse("[kek v]\nkms_type = vault\naddress = https://v\ntoken_file = /t\nkek_id = a/b\n", 0, "needs kek_id: the name");
+        refuse("[kek v]\nkms_type = vault\nkek_id = k\ntoken_file = /t\n", 0, "needs an address");
+        refuse("[kek p]\nkms_type = socket\n", 0, "[kek p] needs provider_socket");
+        refuse("[kek p]\nkms_type = socket\nprovider_socket = p\n", 3, "absolute path");
+}
+END_TEST
+
+START_TEST(each_login_needs_what_belongs_to_it)
+{
+        refuse(VAULT, 0, "needs token_file");
+        refuse(VAULT "auth = userpass\n", 5, "token, approle, kubernetes, jwt or cert");
+        refuse(VAULT "auth = approle\n", 0, "needs role_id");
+        refuse(VAULT "auth = approle\nrole_id = r\nsecret_id_wrapped = yes\n", 0, "needs secret_id_file, and role");
+        refuse(VAULT "auth = approle\nrole_id = r\nsecret_id_file = /s\nsecret_id_wrapped = yes\n", 0, "and role");
+        refuse(VAULT "auth = approle\nrole_id = r\nrole = r\nsecret_id_wrapped = yes\n", 0, "needs secret_id_file");
+        refuse(VAULT "auth = kubernetes\n", 0, "needs role for");
+        refuse(VAULT "auth = jwt\nrole = r\n", 0, "needs role and jwt_file");
+        refuse(VAULT "auth = jwt\njwt_file = /j\n", 0, "needs role and jwt_file");
+        refuse(VAULT "auth = cert\n", 0, "needs client_certificate");
+        refuse(VAULT "auth = cert\nclient_certificate = /c\n", 0, "both, or neither");
+        refuse(TOKEN "client_key = /k\n", 0, "both, or neither");
+}
+END_TEST
+
+START_TEST(every_kind_of_kek_is_read)
+{
+        _cleanup_(config_unrefp) struct config *c = read_good(
+                KEK AWS PROVIDER TOKEN "[kek alias]\nkms_type = aws\nkek_id = alias/lkm\nregion = eu-central-1\nfips = yes\naws_environment = yes\n"
+                "aws_credentials_file = /c\n[kek approle]\nkms_type = vault\nkek_id = k\naddress = https://v\nauth = approle\nrole_id = r\nrole = n\n"
+                "secret_id_file = /s\nsecret_id_wrapped = yes\n[kek bare]\nkms_type = vault\nkek_id = k\naddress = https://v\nauth = approle\nrole_id = r\n"
+                "[kek pod]\nkms_type = vault\nkek_id = k\naddress = https://v\nauth = kubernetes\nrole = r\n"
+                "[kek cert]\nkms_type = vault\nkek_id = k\naddress = https://v\nauth = cert\nclient_certificate = /c\nclient_key = /k\n"
+                "[kek jwt]\nkms_type = vault\nkek_id = k\naddress = https://v\nauth = jwt\nrole = r\njwt_file = /j\n");
+        const struct config_kek *kek = c->keks;
+
+        ck_assert_uint_eq(c->n_keks, 10);
+        ck_assert_int_eq(kek[0].kms_type, KMS_TYPE_LOCAL);
+        ck_assert_int_eq(kek[1].kms_type, KMS_TYPE_AWS);
+        ck_assert_ptr_null(kek[1].region); /* the ARN names it */
+        ck_assert(!kek[1].fips && !kek[1].dual_stack && !kek[1].aws_environment);
+        ck_assert_int_eq(kek[2].kms_type, KMS_TYPE_SOCKET);
+        ck_assert_str_eq(kek[2].provider_socket, "/p");
+        ck_assert_int_eq(kek[3].auth, VAULT_AUTH_TOKEN);
+        ck_assert_str_eq(kek[3].address, "https://vault");
+        ck_assert_ptr_null(kek[3].namespace);
+        ck_assert(kek[4].fips && kek[4].aws_environment);
+        ck_assert_str_eq(kek[4].aws_credentials_file, "/c");
+        ck_assert_int_eq(kek[5].auth, VAULT_AUTH_APPROLE);
+        ck_assert(kek[5].secret_id_wrapped && !kek[6].secret_id_wrapped);
+        ck_assert_ptr_null(kek[6].secret_id_file); /* a role may need none */
+        ck_assert_int_eq(kek[7].auth, VAULT_AUTH_KUBERNETES);
+        ck_assert_int_eq(kek[8].auth, VAULT_AUTH_CERT);
+        ck_assert_int_eq(kek[9].auth, VAULT_AUTH_JWT);
+        ck_assert_str_eq(kms_type_text(kek[3].kms_type), "vault");
+}
+END_TEST
+
 int main(void)
 {
         const struct promise all[] = { { defaults_are_those_of_the_table },
@@ -188,7 +427,16 @@ int main(void)
                                        { a_line_too_long_is_told_not_cut },
                                        { a_drop_in_wins_and_its_mistakes_name_it },
                                        { nobody_is_allowed_by_default },
-                                       { policy_looks_at_uid_gid_and_supplementary_groups } };
+                                       { policy_looks_at_uid_gid_and_supplementary_groups },
+                                       { a_url_goes_by_https_or_to_this_machine },
+                                       { a_proxy_has_a_host_and_no_path },
+                                       { a_mount_is_a_plain_path },
+                                       { a_file_is_a_path_or_a_credential },
+                                       { texts_and_words_are_printable },
+                                       { an_option_of_another_type_is_refused },
+                                       { each_type_needs_what_belongs_to_it },
+                                       { each_login_needs_what_belongs_to_it },
+                                       { every_kind_of_kek_is_read } };
 
         return suite_run("config", setup, teardown, all, ELEMENTSOF(all));
 }

@@ -246,6 +246,33 @@ START_TEST(at_most_sixteen_ask_at_a_time_and_in_order)
 }
 END_TEST
 
+START_TEST(cancelled_exchange_is_not_told_and_makes_room)
+{
+        struct question *q[EXCHANGE_CALLS_MAX + 2], never = { 0 };
+
+        exchange_cancel(&never.x); /* nothing is under way */
+        answer_with(NULL, 0);
+        for (size_t i = 0; i < ELEMENTSOF(q); i++) {
+                q[i] = question_new(PLENTY);
+                begin(q[i]);
+        }
+        while (server.n_requests < EXCHANGE_CALLS_MAX)
+                turn();
+        exchange_cancel(&q[EXCHANGE_CALLS_MAX]->x); /* queued */
+        server.script = &ok;
+        server.n_script = 1;
+        exchange_cancel(&q[0]->x); /* asking */
+        wait_for_end(q[EXCHANGE_CALLS_MAX + 1]);
+        ck_assert_int_eq(q[EXCHANGE_CALLS_MAX + 1]->error, PROTO_ERROR_NONE);
+        for (size_t i = 0; i < ELEMENTSOF(q); i++) {
+                exchange_cancel(&q[i]->x);
+                ck_assert_uint_eq(q[i]->n, i == EXCHANGE_CALLS_MAX + 1);
+                free(q[i]);
+        }
+        ck_assert_uint_eq(queue.n_running, 0);
+}
+END_TEST
+
 static struct question *followed;
 
 static void start_next(struct question *q)
@@ -435,6 +462,7 @@ int main(void)
                 { deadline_ends_each_state },
                 { deadline_says_what_was_last_wrong },
                 { at_most_sixteen_ask_at_a_time_and_in_order },
+                { cancelled_exchange_is_not_told_and_makes_room },
                 { exchange_may_be_freed_and_another_started_when_it_ends },
                 { exchange_goes_on_when_what_it_waits_for_is_there },
                 { cancelled_exchange_never_ends_and_makes_room },

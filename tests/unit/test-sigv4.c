@@ -61,7 +61,8 @@ struct vector {
 
 static void check_vector(const struct vector *v)
 {
-        char hash[65], canonical_hash[65], authorization[SIGV4_AUTHORIZATION_MAX], expected[SIGV4_AUTHORIZATION_MAX], *canonical;
+        char hash[65], canonical_hash[65], authorization[SIGV4_AUTHORIZATION_MAX], expected[SIGV4_AUTHORIZATION_MAX],
+                *canonical;
         struct sigv4_request request;
 
         ck_assert_int_eq(sigv4_hash(hash, bytes_from_string(v->body)), 0);
@@ -73,14 +74,16 @@ static void check_vector(const struct vector *v)
         ck_assert_int_eq(sigv4_hash(canonical_hash, bytes_from_string(canonical)), 0);
         ck_assert_str_eq(canonical_hash, v->canonical_hash);
         secret_free(canonical);
-        ck_assert_int_eq(sigv4_sign(authorization, &key, &request, KEY_ID, secret_access_key, v->region, v->service, TIME), 0);
+        ck_assert_int_eq(
+                sigv4_sign(authorization, &key, &request, KEY_ID, secret_access_key, v->region, v->service, TIME), 0);
         snprintf(expected, sizeof(expected),
-                 "AWS4-HMAC-SHA256 Credential=" KEY_ID "/20150830/%s/%s/aws4_request, SignedHeaders=%s, Signature=%s", v->region, v->service,
-                 v->names, v->signature);
+                 "AWS4-HMAC-SHA256 Credential=" KEY_ID "/20150830/%s/%s/aws4_request, SignedHeaders=%s, Signature=%s",
+                 v->region, v->service, v->names, v->signature);
         ck_assert_str_eq(authorization, expected);
 }
 
-#define GENERATE_BODY "{\"KeyId\":\"alias/lkmd-test\",\"KeySpec\":\"AES_256\",\"EncryptionContext\":{\"purpose\":\"unit-test\"}}"
+#define GENERATE_BODY                                                                                                  \
+        "{\"KeyId\":\"alias/lkmd-test\",\"KeySpec\":\"AES_256\",\"EncryptionContext\":{\"purpose\":\"unit-test\"}}"
 #define GENERATE_HASH "d7dae863dbd10794a9636e079395f2372125060d23b3a6a7014d91c9ee3e9700"
 
 static const struct vector *generate_vector(void)
@@ -96,7 +99,8 @@ static const struct vector *generate_vector(void)
                              .names = "content-type;host;x-amz-date;x-amz-target",
                              .n = 4,
                              .headers = { header("Content-Type", JSON), header("Host", "kms.us-east-1.amazonaws.com"),
-                                          header("X-Amz-Date", TIME), header("X-Amz-Target", "TrentService.GenerateDataKey") } };
+                                          header("X-Amz-Date", TIME),
+                                          header("X-Amz-Target", "TrentService.GenerateDataKey") } };
         return &v;
 }
 
@@ -120,15 +124,16 @@ END_TEST
 
 START_TEST(host_with_port_is_signed_as_it_is_sent)
 {
-        check_vector(&(struct vector){ .service = "kms",
-                                       .region = "eu-central-1",
-                                       .body = "{}",
-                                       .canonical_hash = "ba952f5ccd764e926119289644dce822c5a6e57ee1dd57afc42e6cf278fe349a",
-                                       .signature = "bec5636aba63833613723fe9150418c0b7ff3be9499388aef14609b6447732a0",
-                                       .names = "content-type;host;x-amz-date;x-amz-target",
-                                       .n = 4,
-                                       .headers = { header("content-type", JSON), header("host", "127.0.0.1:5000"), header("x-amz-date", TIME),
-                                                    header("x-amz-target", "TrentService.Decrypt") } });
+        check_vector(&(struct vector){
+                .service = "kms",
+                .region = "eu-central-1",
+                .body = "{}",
+                .canonical_hash = "ba952f5ccd764e926119289644dce822c5a6e57ee1dd57afc42e6cf278fe349a",
+                .signature = "bec5636aba63833613723fe9150418c0b7ff3be9499388aef14609b6447732a0",
+                .names = "content-type;host;x-amz-date;x-amz-target",
+                .n = 4,
+                .headers = { header("content-type", JSON), header("host", "127.0.0.1:5000"), header("x-amz-date", TIME),
+                             header("x-amz-target", "TrentService.Decrypt") } });
 }
 END_TEST
 
@@ -164,8 +169,8 @@ START_TEST(derived_key_is_the_one_computed_elsewhere_and_lies_in_the_arena)
 END_TEST
 
 /* Sign with the cache as it is. */
-static void sign_again(char authorization[SIGV4_AUTHORIZATION_MAX], struct secret *secret, const char *id, const char *region, const char *service,
-                       const char *time)
+static void sign_again(char authorization[SIGV4_AUTHORIZATION_MAX], struct secret *secret, const char *id,
+                       const char *region, const char *service, const char *time)
 {
         struct sigv4_header headers[] = { header("host", "h"), header("x-amz-date", time) };
         struct sigv4_request request = post(headers, ELEMENTSOF(headers), GENERATE_HASH);
@@ -223,11 +228,13 @@ static void expect_canonical(const struct sigv4_request *request, const char *ex
 
 START_TEST(headers_are_trimmed_joined_and_sorted_by_name)
 {
-        struct sigv4_header headers[] = { header("X-Amz-Date", TIME), header("b-c", "2"), header("B", "  x \t  y  "), header("host", "h"),
-                                          header("b", ""), header("B", "z"), header("a", " \r\n ") };
+        struct sigv4_header headers[] = { header("X-Amz-Date", TIME), header("b-c", "2"), header("B", "  x \t  y  "),
+                                          header("host", "h"),        header("b", ""),    header("B", "z"),
+                                          header("a", " \r\n ") };
         struct sigv4_request request = post(headers, ELEMENTSOF(headers), GENERATE_HASH);
 
-        expect_canonical(&request, "POST\n/\n\na:\nb:x y,,z\nb-c:2\nhost:h\nx-amz-date:" TIME "\n\na;b;b-c;host;x-amz-date\n" GENERATE_HASH);
+        expect_canonical(&request, "POST\n/\n\na:\nb:x y,,z\nb-c:2\nhost:h\nx-amz-date:" TIME
+                                   "\n\na;b;b-c;host;x-amz-date\n" GENERATE_HASH);
 }
 END_TEST
 
@@ -244,7 +251,8 @@ START_TEST(paths_have_one_form)
                                                 { "/..", "/", "/.." },
                                                 { "/...", "/...", "/..." },
                                                 { "/a%20b", "/a%2520b", "/a%20b" },
-                                                { "/a b+\xc3\xbc", "/a%20b%2B%C3%BC", "/a%20b%2B%C3%BC" } };
+                                                { "/a b+\xc3\xbc", "/a%20b%2B%C3%BC", "/a%20b%2B%C3%BC" }
+        };
         struct sigv4_header headers[] = { header("host", "h"), header("x-amz-date", TIME) };
         struct sigv4_request request = post(headers, ELEMENTSOF(headers), GENERATE_HASH);
         char expected[512];
@@ -253,7 +261,8 @@ START_TEST(paths_have_one_form)
                 for (size_t as_sent = 0; as_sent < 2; as_sent++) {
                         request.path = bytes_from_string(paths[i][0]);
                         request.normalize_path = !as_sent;
-                        snprintf(expected, sizeof(expected), "POST\n%s\n\nhost:h\nx-amz-date:" TIME "\n\nhost;x-amz-date\n" GENERATE_HASH,
+                        snprintf(expected, sizeof(expected),
+                                 "POST\n%s\n\nhost:h\nx-amz-date:" TIME "\n\nhost;x-amz-date\n" GENERATE_HASH,
                                  paths[i][1 + as_sent]);
                         expect_canonical(&request, expected);
                 }
@@ -265,7 +274,8 @@ START_TEST(queries_have_one_form)
 {
         static const char *const queries[][2] = { { "", "" },
                                                   { "b=2&a=1", "a=1&b=2" },
-                                                  { "a-b=1&a=2", "a=2&a-b=1" }, /* by name, and not by the pair as a string */
+                                                  { "a-b=1&a=2",
+                                                    "a=2&a-b=1" }, /* by name, and not by the pair as a string */
                                                   { "a=2&a=1&a", "a=&a=1&a=2" },
                                                   { "a=b=c", "a=b%3Dc" },
                                                   { "a=%c3%bC%41%zz%4", "a=%C3%BCA%25zz%254" },
@@ -276,8 +286,8 @@ START_TEST(queries_have_one_form)
 
         for (size_t i = 0; i < ELEMENTSOF(queries); i++) {
                 request.query = bytes_from_string(queries[i][0]);
-                snprintf(expected, sizeof(expected), "POST\n/\n%s\nhost:h\nx-amz-date:" TIME "\n\nhost;x-amz-date\n" GENERATE_HASH,
-                         queries[i][1]);
+                snprintf(expected, sizeof(expected),
+                         "POST\n/\n%s\nhost:h\nx-amz-date:" TIME "\n\nhost;x-amz-date\n" GENERATE_HASH, queries[i][1]);
                 expect_canonical(&request, expected);
         }
 }
