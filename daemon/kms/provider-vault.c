@@ -47,9 +47,10 @@ struct operation {
         struct vault_kek *kek;
         struct provider_call *asker;
         enum provider_operation kind;
-        struct secret *key; /* of generate */
+        struct secret *key; /* to be wrapped; or the one that was made */
+        uint8_t context[VAULT_CONTEXT_SIZE];
         size_t n_wrapped;
-        uint8_t wrapped[WRAPPED_MAX];
+        uint8_t wrapped[WRAPPED_MAX]; /* to be rewrapped; then the new one */
 };
 
 static struct vault_kek *vault(struct kek *kek)
@@ -70,13 +71,6 @@ static int context_digest(uint8_t ret_digest[VAULT_CONTEXT_SIZE], const struct p
                 return -EINVAL;
         SHA256(packed, n, ret_digest);
         return 0;
-}
-
-static int operation_authorize(struct vault_call *call)
-{
-        const struct operation *o = call->userdata;
-
-        return vault_operation_authorize(call, o->kek->key, o->kek->auth);
 }
 
 static bool wrap_read(struct operation *o, const struct vault_answer *answer)
@@ -131,7 +125,7 @@ static void operation_done(struct vault_call *call, enum proto_error error, cons
         struct provider_result result = { .error = error,
                                           .sentence = sentence,
                                           .retry_after_msec = retry_after_msec,
-                                          .key = o->key,
+                                          .key = o->kind == PROVIDER_GENERATE ? o->key : NULL,
                                           .kek_id = bytes_from_string(o->kek->id),
                                           .wrapped = { o->wrapped, o->n_wrapped } };
 
@@ -141,20 +135,19 @@ static void operation_done(struct vault_call *call, enum proto_error error, cons
         operation_free(o);
 }
 
-/* The body; @key: to be wrapped; @wrapped: to be rewrapped. */
-static int operation_body(struct operation *o, struct secret *key, struct bytes wrapped, const uint8_t context[VAULT_CONTEXT_SIZE])
+static int operation_body(struct operation *o)
 {
         struct json_writer w;
-        int r = json_writer_init(&w, BODY_ROOM + wrapped.n);
+        int r = json_writer_init(&w, BODY_ROOM + o->n_wrapped);
 
         if (r < 0)
                 return r;
         json_write_open(&w, NULL, '{');
-        if (key)
-                json_write_base64_secret(&w, "plaintext", key);
-        if (wrapped.n > 0)
-                json_write_text(&w, "ciphertext", wrapped);
-        json_write_base64(&w, "context", (struct bytes){ context, VAULT_CONTEXT_SIZE });
+        if (o->kind == PROVIDER_WRAP)
+                json_write_base64_secret(&w, "plaintext", o->key);
+        if (o->kind == PROVIDER_REWRAP)
+                json_write_text(&w, "ciphertext", (struct bytes){ o->wrapped, o->n_wrapped });
+        json_write_base64(&w, "context", (struct bytes){ o->context, sizeof(o->context) });
         if (o->kind == PROVIDER_GENERATE)
                 json_write_number(&w, "bits", 8 * KEY_SIZE);
         json_write_close(&w, '}');
@@ -163,7 +156,16 @@ static int operation_body(struct operation *o, struct secret *key, struct bytes 
         return r;
 }
 
-static int operation_start(struct operation *o, struct secret *key, struct bytes wrapped, const uint8_t context[VAULT_CONTEXT_SIZE])
+/* The body lies in locked memory, of which there is enough for those under way and not for all who wait: it is made for the first attempt. */
+static int operation_authorize(struct vault_call *call)
+{
+        struct operation *o = call->userdata;
+        int r = vault_operation_authorize(call, o->kek->key, o->kek->auth);
+
+        return r == 0 && !call->body ? operation_body(o) : r;
+}
+
+static int operation_start(struct operation *o)
 {
         struct vault_kek *k = o->kek;
         char *path;
@@ -180,8 +182,7 @@ static int operation_start(struct operation *o, struct secret *key, struct bytes
         o->call.done = operation_done;
         o->call.userdata = o;
         o->call.permission = k->permissions[o->kind];
-        r = operation_body(o, key, wrapped, context);
-        return r < 0 ? r : vault_call_start(&o->call, &k->queue, o->asker->deadline_usec);
+        return vault_call_start(&o->call, &k->queue, o->asker->deadline_usec);
 }
 
 /* Whether @call may go on: the key will do, and the context fits. Else it has ended. */
@@ -212,7 +213,12 @@ static void operation_begin(struct vault_kek *k, struct provider_call *call, enu
                 o->kek = k;
                 o->asker = call;
                 o->kind = kind;
-                if (operation_start(o, key, wrapped, digest) == 0)
+                o->key = key ? secret_ref(key) : NULL;
+                memcpy(o->context, digest, sizeof(digest));
+                o->n_wrapped = wrapped.n;
+                if (wrapped.n > 0)
+                        memcpy(o->wrapped, wrapped.data, wrapped.n);
+                if (operation_start(o) == 0)
                         return;
                 operation_free(o);
         }

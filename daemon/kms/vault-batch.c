@@ -172,6 +172,11 @@ static void flight_read(struct vault_call *call, const struct vault_answer *answ
 {
         struct flight *f = call->userdata;
 
+        if (!answer->data) {
+                vault_call_refuse(call, verdict, PROTO_ERROR_KMS_UNREACHABLE, EXCHANGE_REPEAT,
+                                  "it gives an answer without data. Check address, and what lies between");
+                return;
+        }
         if (f->n == 1) {
                 item_read(f, 0, NULL, vault_answer_secret(answer, VAULT_SECRET_PLAINTEXT, 0));
                 return;
@@ -189,8 +194,7 @@ static void flight_read(struct vault_call *call, const struct vault_answer *answ
 /* Whether one item may be why all were refused. */
 static bool is_for_one_item(const struct flight *f, enum proto_error error)
 {
-        return f->n > 1 && (f->call.status == 400 || f->call.status == 413) && error != PROTO_ERROR_KMS_UNREACHABLE &&
-               error != PROTO_ERROR_KMS_THROTTLED;
+        return f->n > 1 && (f->call.status == 400 || f->call.status == 413) && !vault_error_is_outage(error);
 }
 
 static void flight_done(struct vault_call *call, enum proto_error error, const char *sentence, uint32_t retry_after_msec)

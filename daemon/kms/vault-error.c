@@ -112,6 +112,11 @@ static const struct vault_meaning meanings[] = {
           "Check address, and what lies between" },
 };
 
+bool vault_error_is_outage(enum proto_error error)
+{
+        return error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED;
+}
+
 static bool text_has(const char *text, const char *part)
 {
         return !part || strcasestr(text, part);

@@ -43,6 +43,8 @@ struct vault_names {
 
 #define VAULT_TEXT_MAX 200
 
+/** vault_error_is_outage() - whether @error says nothing of keys and tokens, but that Vault is away or busy. */
+bool vault_error_is_outage(enum proto_error error);
 /** vault_error_find() - @text: the errors of the answer, joined; "" for none. Return: never NULL. */
 const struct vault_meaning *vault_error_find(enum vault_kind kind, int status, const char *text);
 /** vault_error_sentence() - "Vault at HOST: WHAT (status N: TEXT). WHAT TO DO". */

@@ -118,11 +118,6 @@ static void check_read(struct vault_call *call, const struct vault_answer *answe
                 vault_call_refuse(call, verdict, k->found, EXCHANGE_END, "%s", k->found_why.text);
 }
 
-static bool is_outage(enum proto_error error)
-{
-        return error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED;
-}
-
 static void check_passed(struct vault_key *k)
 {
         if (strcmp(k->note.text, k->found_note.text) != 0 && *k->found_note.text)
@@ -141,7 +136,7 @@ static void check_failed(struct vault_key *k, enum proto_error error, const char
 
         sentence_set(&why, "%s", sentence && *sentence ? sentence : proto_error_sentence(error));
         /* An outage says nothing of the key, nor does a login that fails: what was good stays so, and the rest is to be found out. */
-        if (!is_outage(error) && error != PROTO_ERROR_KMS_CREDENTIALS && error != PROTO_ERROR_INTERNAL) {
+        if (!vault_error_is_outage(error) && error != PROTO_ERROR_KMS_CREDENTIALS && error != PROTO_ERROR_INTERNAL) {
                 /* Where somebody waits, the call's end is logged. */
                 if (list_is_empty(&k->waiters) && (k->state != KEY_BAD || strcmp(k->why.text, why.text) != 0))
                         log_error("[kek %s]: %s", k->server->config->name, why.text);

@@ -18,10 +18,9 @@
 
 #define CALL_USEC (UINT64_C(10) * USEC_PER_SEC) /* for a login, a renewal, a look at the token */
 #define LOGIN_PAUSE_USEC (UINT64_C(1) * USEC_PER_SEC)
-#define LOGIN_PAUSE_MAX_USEC (UINT64_C(300) * USEC_PER_SEC)
+#define PAUSE_MAX_USEC (UINT64_C(300) * USEC_PER_SEC)
 #define ASKED_PAUSE_MAX_USEC (UINT64_C(30) * USEC_PER_SEC)
 #define RENEWAL_PAUSE_USEC (UINT64_C(10) * USEC_PER_SEC)
-#define RENEWAL_PAUSE_MAX_USEC (UINT64_C(300) * USEC_PER_SEC)
 enum { DOUBLINGS_MAX = 16 };
 
 struct vault_token {
@@ -145,16 +144,17 @@ static void waiters_fail(struct vault_token *a, bool doubting, enum proto_error 
 
 /* ---- logins ---- */
 
-static uint64_t login_pause_usec(const struct vault_token *a, uint64_t max)
+static void waiters_fail_all(struct vault_token *a)
 {
-        uint64_t pause = doubled(LOGIN_PAUSE_USEC, a->n_login_failures > 0 ? a->n_login_failures - 1 : 0, max);
-
-        return pause - random_below(pause / 4);
+        waiters_fail(a, true, a->error, a->why.text);
+        waiters_fail(a, false, a->error, a->why.text);
 }
 
-static bool is_outage(enum proto_error error)
+static uint64_t login_pause_usec(const struct vault_token *a)
 {
-        return error == PROTO_ERROR_KMS_UNREACHABLE || error == PROTO_ERROR_KMS_THROTTLED;
+        uint64_t pause = doubled(LOGIN_PAUSE_USEC, a->n_login_failures > 0 ? a->n_login_failures - 1 : 0, PAUSE_MAX_USEC);
+
+        return pause - random_below(pause / 4);
 }
 
 /* Whether those who wait have to be told of the last failure, in place of another attempt. An outage is the queue's breaker's to watch over. */
@@ -162,7 +162,7 @@ static bool login_is_held_off(const struct vault_token *a)
 {
         uint64_t pause = doubled(LOGIN_PAUSE_USEC, a->n_login_failures > 0 ? a->n_login_failures - 1 : 0, ASKED_PAUSE_MAX_USEC);
 
-        if (!a->error || is_outage(a->error) || vault_login_stamp(a->login) != a->failed_stamp)
+        if (!a->error || vault_error_is_outage(a->error) || vault_login_stamp(a->login) != a->failed_stamp)
                 return false;
         return a->failed_finally || clock_boottime_usec() - a->failed_usec < pause;
 }
@@ -178,12 +178,11 @@ static void login_failed(struct vault_token *a, enum proto_error error, const ch
         if (token_is_good(a)) { /* a login ahead: the old one serves meanwhile */
                 if (a->n_login_failures == 1)
                         log_warning("[kek %s]: cannot log in again ahead of time: %s", a->server->config->name, a->why.text);
-                timer_set(a->timer, login_pause_usec(a, LOGIN_PAUSE_MAX_USEC));
-                waiters_fail(a, true, error, a->why.text);
-                return;
+                timer_set(a->timer, login_pause_usec(a));
+                waiters_kick(a);
+        } else {
+                waiters_fail_all(a);
         }
-        waiters_fail(a, true, error, a->why.text);
-        waiters_fail(a, false, error, a->why.text);
 }
 
 static void login_begin(struct vault_token *a)
@@ -241,7 +240,7 @@ static void login_gave_the_same(struct vault_token *a)
                 if (a->n_login_failures++ == 0)
                         log_warning("[kek %s]: %s ends in %llu s and cannot be renewed further. Put a new one there", a->server->config->name,
                                     vault_login_method(a->login), left);
-                timer_set(a->timer, login_pause_usec(a, LOGIN_PAUSE_MAX_USEC));
+                timer_set(a->timer, login_pause_usec(a));
         }
         waiters_ready(a);
 }
@@ -295,8 +294,8 @@ static void renewal_done(struct vault_call *call, enum proto_error error, const 
         vault_call_deinit(call);
         if (!error)
                 return;
-        pause = doubled(RENEWAL_PAUSE_USEC, a->n_renewal_failures++, RENEWAL_PAUSE_MAX_USEC);
-        if (!is_outage(error) || remaining <= a->grace_usec || remaining - a->grace_usec <= pause)
+        pause = doubled(RENEWAL_PAUSE_USEC, a->n_renewal_failures++, PAUSE_MAX_USEC);
+        if (!vault_error_is_outage(error) || remaining <= a->grace_usec || remaining - a->grace_usec <= pause)
                 login_begin(a);
         else
                 timer_set(a->timer, pause);
@@ -364,8 +363,8 @@ static void lookup_done(struct vault_call *call, enum proto_error error, const c
         bool was_current = a->token && secret_equal(a->token, call->token);
 
         a->looking = false;
+        vault_call_deinit(call);
         if (error == PROTO_ERROR_KMS_CREDENTIALS) {
-                vault_call_deinit(call);
                 if (was_current) {
                         log_notice("[kek %s]: the token has ended or was revoked; logging in again", a->server->config->name);
                         token_drop(a);
@@ -373,7 +372,6 @@ static void lookup_done(struct vault_call *call, enum proto_error error, const c
                 waiters_kick(a);
                 return;
         }
-        vault_call_deinit(call);
         if (error) {
                 waiters_fail(a, true, error, sentence);
                 return;
@@ -422,12 +420,10 @@ static void on_kick(evutil_socket_t fd, short what, void *userdata)
                 return;
         if (!token_is_good(a)) {
                 token_drop(a);
-                if (login_is_held_off(a)) {
-                        waiters_fail(a, true, a->error, a->why.text);
-                        waiters_fail(a, false, a->error, a->why.text);
-                } else {
+                if (login_is_held_off(a))
+                        waiters_fail_all(a);
+                else
                         login_begin(a);
-                }
                 return;
         }
         list_for_each_safe (node, following, &a->waiters) {

@@ -98,6 +98,25 @@ START_TEST(wrap_sends_the_key_and_rewrap_does_not)
 }
 END_TEST
 
+START_TEST(many_who_wait_need_no_locked_memory)
+{
+        struct outcome o[200];
+        size_t large;
+
+        kek_make();
+        for (size_t i = 0; i < ELEMENTSOF(o); i++) {
+                o[i] = outcome_new();
+                provider_vault.generate(kek, &o[i].call, &context);
+        }
+        secret_arena_usage(NULL, NULL, &large, NULL);
+        ck_assert_uint_eq(large, 0);
+        for (size_t i = 0; i < ELEMENTSOF(o); i++) {
+                finish(&o[i]);
+                ck_assert_msg(o[i].error == 0, "%s", o[i].sentence);
+        }
+}
+END_TEST
+
 START_TEST(namespace_is_in_the_header_and_in_the_identity)
 {
         static char namespace[] = "ns1/ns2";
@@ -271,7 +290,7 @@ START_TEST(what_passes_is_asked_again)
                 const char *body;
         } cases[] = { { 412, ERRORS("required index state not present") }, { 429, ERRORS("rate limit quota exceeded") }, { 473, NULL },
                       { 472, NULL }, { 500, ERRORS("internal error") }, { 502, "<html>bad gateway</html>" }, { 200, "<html>welcome</html>" },
-                      { 200, "[]" }, { 503, NULL } };
+                      { 200, "[]" }, { 200, "{}" }, { 204, NULL }, { 503, NULL } };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
                 struct outcome o;
@@ -359,6 +378,7 @@ int main(void)
         const struct promise promises[] = {
                 { key_is_made_and_unwrapped },
                 { wrap_sends_the_key_and_rewrap_does_not },
+                { many_who_wait_need_no_locked_memory },
                 { namespace_is_in_the_header_and_in_the_identity },
                 { another_keks_wrap_and_a_damaged_one_are_not_asked_about },
                 { key_that_does_not_bind_the_context_is_refused },
