@@ -117,7 +117,8 @@ static void create(struct vault_call *c)
         const json_t *wanted = json_object_get(c->body, "policies");
         _cleanup_(json_decrefp) json_t *policies = wanted ? vault_names(wanted) : json_deep_copy(c->token->policies);
         const char *name = json_text(c->body, "display_name");
-        _cleanup_(freep) char *display_name = text_format("token%s%s", name ? "-" : "", name ? name : "");
+        _cleanup_(freep) char *display_name = text_format("token%s%s", name ? "-" : "", name ? name : ""), *warning = NULL;
+        const struct vault_token *made;
         struct vault_grant g = { .display_name = display_name, .path = c->path, .policies = policies };
         json_t *policy;
         size_t i;
@@ -129,12 +130,15 @@ static void create(struct vault_call *c)
                 return;
         }
         json_array_foreach(policies, i, policy) {
-                _cleanup_(freep) char *warning = text_format("Policy \"%s\" does not exist", json_string_value(policy));
+                _cleanup_(freep) char *unknown = text_format("Policy \"%s\" does not exist", json_string_value(policy));
 
                 if (!json_object_get(c->vault->rules, json_string_value(policy)) && !text_equal(json_string_value(policy), "root"))
-                        vault_warn(c, warning);
+                        vault_warn(c, unknown);
         }
-        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock)));
+        made = vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock), &warning);
+        if (warning)
+                vault_warn(c, warning);
+        vault_reply_auth(c, made);
 }
 
 #define CREATE_FIELDS                                                                                                  \

@@ -95,7 +95,7 @@ static void log_in(struct vault_call *c, const json_t *role, const char *display
                                  .period = (uint64_t)json_number(role, "token_period", 0), .uses = json_number(role, "token_num_uses", 0),
                                  .no_default_policy = json_flag(role, "token_no_default_policy", false) };
 
-        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock)));
+        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock), NULL));
 }
 
 /* ---- AppRole ---- */

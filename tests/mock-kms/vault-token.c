@@ -107,7 +107,14 @@ static uint64_t effective_max(const struct vault_token *t)
         return t->explicit_max_ttl && t->explicit_max_ttl < max ? t->explicit_max_ttl : max;
 }
 
-struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec)
+static char *capped(uint64_t wanted, uint64_t given)
+{
+        _cleanup_(freep) char *wanted_text = duration_format(wanted), *given_text = duration_format(given);
+
+        return text_format("TTL of \"%s\" exceeded the effective max_ttl of \"%s\"; TTL value is capped accordingly", wanted_text, given_text);
+}
+
+struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec, char **ret_warning)
 {
         struct vault_token *t = token_add(s, g->is_batch ? text_random("b.AAAAAQ", 120, TOKEN_LETTERS) : text_random("s.", 24, TOKEN_LETTERS), g, now_usec);
         uint64_t seconds = t->period ? t->period : t->ttl ? t->ttl : VAULT_TTL_STANDARD, max = effective_max(t);
@@ -120,6 +127,8 @@ struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_g
                 add_policy(t->policies, "default");
         if (vault_token_is_root(t) && !g->ttl)
                 return t;
+        if (seconds > max && ret_warning)
+                *ret_warning = capped(seconds, max);
         t->ttl = seconds < max ? seconds : max;
         t->expires_usec = now_usec + t->ttl * USEC_PER_SEC;
         return t;
@@ -152,9 +161,7 @@ void vault_token_renew(struct vault_token *t, uint64_t increment, uint64_t now_u
         uint64_t end = t->created_usec + effective_max(t) * USEC_PER_SEC, left = (end - now_usec + USEC_PER_SEC / 2) / USEC_PER_SEC;
 
         if (seconds > left) {
-                _cleanup_(freep) char *wanted = duration_format(seconds), *given = duration_format(left);
-
-                *ret_warning = text_format("TTL of \"%s\" exceeded the effective max_ttl of \"%s\"; TTL value is capped accordingly", wanted, given);
+                *ret_warning = capped(seconds, left);
                 seconds = left;
         }
         t->issued_usec = now_usec;

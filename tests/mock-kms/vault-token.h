@@ -48,7 +48,8 @@ void vault_tokens_init(struct vault_tokens *s);
 void vault_tokens_deinit(struct vault_tokens *s);
 /** vault_token_root() - a token that may do everything and never ends. */
 void vault_token_root(struct vault_tokens *s, const char *id, uint64_t now_usec);
-struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec);
+/** vault_token_new() - @ret_warning: as vault_token_renew(); may be NULL. */
+struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec, char **ret_warning);
 /** vault_token_find() - one that is known and has not ended, or NULL. */
 struct vault_token *vault_token_find(struct vault_tokens *s, const char *id, uint64_t now_usec);
 void vault_token_free(struct vault_token *t);

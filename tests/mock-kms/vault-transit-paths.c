@@ -265,8 +265,7 @@ static void work_batch(struct vault_call *c, const struct transit_key *k, const 
 {
         json_t *batch = json_object_get(c->body, "batch_input"), *results = json_take(json_array()), *input;
         json_int_t status = json_number(c->body, "partial_failure_response_code", 400);
-        bool failed = false;
-        size_t i;
+        size_t n_failed = 0, i;
 
         json_array_foreach(batch, i, input) {
                 struct transit_item item = item_of(input, w);
@@ -275,7 +274,7 @@ static void work_batch(struct vault_call *c, const struct transit_key *k, const 
                 const char *reference = json_text(input, "reference");
 
                 if (!w->run(k, &item, result, &problem)) {
-                        failed = true;
+                        n_failed++;
                         if (w == &work_decrypt)
                                 json_put(result, "plaintext", json_string(""));
                         json_put(result, "error", json_string(problem));
@@ -284,8 +283,12 @@ static void work_batch(struct vault_call *c, const struct transit_key *k, const 
                 if (json_array_append_new(results, result) < 0)
                         abort();
         }
-        /* A batch of rewraps always succeeds: only its items tell. */
-        vault_reply_status(c, failed && w != &work_rewrap ? (int)status : 200, json_pack("{s:o}", "batch_results", results));
+        /* When all have failed, that is no partial failure. A batch of rewraps always succeeds: only its items tell. */
+        if (n_failed == 0 || w == &work_rewrap)
+                status = 200;
+        else if (n_failed == json_array_size(batch))
+                status = 400;
+        vault_reply_status(c, (int)status, json_pack("{s:o}", "batch_results", results));
 }
 
 static void work_single(struct vault_call *c, const struct transit_key *k, const struct work *w)

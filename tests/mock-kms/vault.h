@@ -37,6 +37,8 @@ void vault_deinit(struct vault *v);
 
 enum { VAULT_PARTS_MAX = 3 };
 
+struct vault_route;
+
 struct vault_call {
         struct mock *mock;
         struct vault *vault;
@@ -68,6 +70,8 @@ extern const struct vault_route vault_routes_system[], vault_routes_token[], vau
 
 /** vault_route_call() - find the route, check token and policy, and let it answer. */
 void vault_route_call(struct vault_call *c);
+/** vault_authorize() - by token and policy. @route: NULL for a path that is none. Return: false after the error. */
+bool vault_authorize(struct vault_call *c, const struct vault_route *route);
 /** vault_capabilities() - an array of what the caller may do with @path, for sys/capabilities-self. */
 json_t *vault_capabilities(struct vault_call *c, const char *path);
 /** vault_mount() - at @path, which ends in a slash. */
@@ -75,6 +79,7 @@ void vault_mount(json_t *mounts, const char *path, const char *type);
 
 void vault_reply(struct vault_call *c, json_t *data);                    /* takes @data over */
 void vault_reply_status(struct vault_call *c, int status, json_t *data); /* the same with another status */
+void vault_reply_twice(struct vault_call *c, json_t *data); /* in "data" and around it, as old calls of sys/ do */
 void vault_reply_auth(struct vault_call *c, const struct vault_token *t);
 void vault_reply_empty(struct vault_call *c); /* 204 */
 void vault_error(struct vault_call *c, int status, const char *format, ...) _printf_(3, 4);
