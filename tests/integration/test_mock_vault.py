@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -118,6 +117,8 @@ def transit(ask):
     ask("POST", "sys/mounts/other", {"type": "nonsense"})
     ask("POST", "transit/keys/derived", {"type": "aes256-gcm96", "derived": True})
     ask("POST", "transit/keys/plain", {})
+    ask("POST", "transit/keys/text", {"derived": "true", "exportable": "false"})
+    ask("POST", "transit/datakey/plaintext/text", {"context": CONTEXT, "bits": "128", "key_version": "1"})
     ask("PUT", "transit/keys/plain", {"derived": True})
     ask("POST", "transit/keys/bad", {"type": "foo"})
     ask("POST", "transit/keys/bad", {"convergent_encryption": True})
@@ -137,6 +138,14 @@ def transit(ask):
     ask("POST", "nomount/decrypt/derived", {})
     ask("GET", "nothing")
     ask("POST", "transit/decrypt/derived", "[]")
+    ask("POST", "transit/decrypt/derived", "null")
+    ask("POST", "transit/decrypt/derived", "")
+
+
+def changed(text, at):
+    letters = list(text)
+    letters[at] = "A" if text[at] != "A" else "B"
+    return "".join(letters)
 
 
 def ciphertexts(ask):
@@ -159,7 +168,7 @@ def ciphertexts(ask):
             ask("POST", f"transit/{operation}/plain", {"ciphertext": bound, **more})
             ask("POST", f"transit/{operation}/plain", {"ciphertext": loose, **more})
         for text in ("foo", "vault:v1", "vault:vx:AAAA", "vault:v9:AAAA", "vault:v0:AAAA", "vault:v1:!!", "vault:v1:AAAA", "vault:v1:AAAA:x", "",
-                     blob[:-4], blob[:-1] + "A", blob[:20] + ("A" if blob[20] != "A" else "B") + blob[21:]):
+                     blob[:-4], changed(blob, -1), changed(blob, 20)):
             ask("POST", f"transit/{operation}/derived", {"ciphertext": text, "context": CONTEXT})
         ask("POST", f"transit/{operation}/derived", {"context": CONTEXT})
     batches(ask, blob)
@@ -202,7 +211,7 @@ def tokens(ask):
     ask("GET", "sys/policies/acl/none")
     for body in ({"policies": ["lkm"], "ttl": "1h"}, {"policies": ["lkm"], "ttl": "1h", "nonsense": 1}, {"policies": ["nobody"], "ttl": "20s"},
                  {"policies": ["lkm"], "period": "10m", "num_uses": 2}, {"policies": ["lkm"], "ttl": 60, "renewable": False},
-                 {"policies": ["lkm"], "type": "batch", "ttl": "1m"}, {"policies": ["lkm"], "ttl": "2h", "explicit_max_ttl": "1h"}):
+                 {"policies": ["lkm"], "type": "batch", "ttl": "1m"}, {"policies": "lkm", "ttl": "60", "renewable": "false", "explicit_max_ttl": "30"}, {"policies": ["lkm"], "ttl": "2h", "explicit_max_ttl": "1h"}):
         made = ask("POST", "auth/token/create", body)["auth"]["client_token"]
         if not body.get("num_uses"):
             ask("GET", "auth/token/lookup-self", token=made)
@@ -296,7 +305,9 @@ def jwt(ask):
 def seal(ask):
     ask("GET", "sys/health", token=None)
     ask("GET", "sys/seal-status", token=None)
+    ask("GET", "sys/leader", token=None)
     ask("PUT", "sys/seal")
+    ask("GET", "sys/leader", token=None)
     ask("GET", "sys/health", token=None)
     ask("GET", "sys/seal-status", token=None)
     for path in ("transit/decrypt/derived", "auth/approle/login", "nomount/x", "auth/token/renew-self"):
@@ -347,6 +358,129 @@ class SameAsTheRealServer(VaultCase):
         for (question, *their), (_, *our) in zip(theirs, ours):
             with self.subTest(question):
                 self.assertEqual(our, their)
+
+
+class ByTheCommand(VaultCase):
+    """The bao command takes the server for its own."""
+
+    def bao(self, *arguments, status=0, token=ROOT_TOKEN, url=None, text=None, **environment):
+        """Run the command. Return: what it printed, parsed when it is JSON."""
+        done = subprocess.run([BAO, *arguments], input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False,
+                              env={"PATH": os.environ["PATH"], "HOME": self.directory, "BAO_ADDR": url or self.mock.http, "BAO_TOKEN": token,
+                                   "BAO_FORMAT": "json", "BAO_MAX_RETRIES": "0", **environment})
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        if status:
+            return done.stderr
+        return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
+
+    def set_up(self):
+        self.bao("secrets", "enable", "transit")
+        self.bao("write", "transit/keys/derived", "derived=true")
+        self.bao("policy", "write", "lkm", "-", text=POLICY)
+
+    def test_keys_are_made_used_and_rotated(self):
+        self.set_up()
+        self.assertIn("transit/", self.bao("secrets", "list"))
+        made = self.bao("write", "transit/datakey/plaintext/derived", f"context={CONTEXT}")["data"]
+        self.assertEqual(len(base64.b64decode(made["plaintext"])), 32)
+        self.assertEqual(len(made["ciphertext"]), 89)
+        self.bao("write", "-f", "transit/keys/derived/rotate")
+        self.assertEqual(self.bao("read", "transit/keys/derived")["data"]["latest_version"], 2)
+        moved = self.bao("write", "transit/rewrap/derived", f"ciphertext={made['ciphertext']}", f"context={CONTEXT}")["data"]["ciphertext"]
+        self.assertTrue(moved.startswith("vault:v2:"))
+        for blob in (made["ciphertext"], moved):
+            got = self.bao("write", "transit/decrypt/derived", f"ciphertext={blob}", f"context={CONTEXT}")["data"]
+            self.assertEqual(got["plaintext"], made["plaintext"])
+            self.assertIn("message authentication failed",
+                          self.bao("write", "transit/decrypt/derived", f"ciphertext={blob}", f"context={OTHER}", status=2))
+        self.assertEqual(self.bao("list", "transit/keys"), ["derived"])
+        self.bao("secrets", "disable", "transit")
+        self.assertIn("No value found", self.bao("read", "transit/keys/derived", status=2))
+
+    def test_tokens_are_made_asked_about_and_renewed(self):
+        self.set_up()
+        token = self.bao("token", "create", "-policy=lkm", "-ttl=1h", "-explicit-max-ttl=2h")["auth"]["client_token"]
+        self.assertEqual(self.bao("token", "capabilities", "transit/keys/derived", token=token), ["read"])
+        self.bao("read", "transit/keys/derived", token=token)
+        self.assertIn("permission denied", self.bao("read", "transit/keys/other", token=token, status=2))
+        self.assertEqual(self.bao("token", "renew", "-increment=90m", token=token)["auth"]["lease_duration"], 5400)
+        # The server's clock decides.
+        self.mock.clock(5401)
+        self.assertIn("permission denied", self.bao("token", "lookup", token=token, status=2))
+        self.mock.clock(0)
+        self.mock.fault("expire-tokens", "vault")
+        self.assertIn("permission denied", self.bao("token", "lookup", token=token, status=2))
+        self.assertEqual(self.bao("token", "lookup")["data"]["policies"], ["root"])
+        self.mock.control("vault/root", token="other-root")
+        self.bao("token", "lookup", token="other-root")
+
+    def test_approle_with_a_wrapped_secret_id(self):
+        self.set_up()
+        self.bao("auth", "enable", "approle")
+        self.bao("write", "auth/approle/role/lkm", "token_policies=lkm", "token_ttl=2m")
+        role_id = self.bao("read", "auth/approle/role/lkm/role-id")["data"]["role_id"]
+        wrapped = self.bao("write", "-wrap-ttl=60s", "-f", "auth/approle/role/lkm/secret-id")["wrap_info"]
+        self.assertEqual((wrapped["creation_path"], wrapped["ttl"]), ("auth/approle/role/lkm/secret-id", 60))
+        secret_id = self.bao("unwrap", wrapped["token"], token="")["data"]["secret_id"]
+        self.assertIn("wrapping token is not valid", self.bao("unwrap", wrapped["token"], token="", status=2))
+        token = self.bao("write", "auth/approle/login", f"role_id={role_id}", f"secret_id={secret_id}", token="")["auth"]["client_token"]
+        self.bao("read", "transit/keys/derived", token=token)
+        late = self.bao("write", "-wrap-ttl=60s", "-f", "auth/approle/role/lkm/secret-id")["wrap_info"]["token"]
+        self.mock.clock(61)
+        self.assertIn("wrapping token is not valid", self.bao("unwrap", late, token="", status=2))
+
+    def test_kubernetes_and_jwt_take_the_tokens_that_were_told_of(self):
+        self.set_up()
+        for method in ("kubernetes", "jwt"):
+            self.bao("auth", "enable", method)
+            self.bao("write", f"auth/{method}/role/lkm", "token_policies=lkm", "token_ttl=1m")
+            self.mock.control("vault/jwt", jwt=f"{method}.token", role="lkm")
+            self.mock.control("vault/jwt", jwt=f"{method}.late", expired=True)
+            token = self.bao("write", f"auth/{method}/login", "role=lkm", f"jwt={method}.token", token="")["auth"]["client_token"]
+            self.bao("read", "transit/keys/derived", token=token)
+            for wrong in ("other", f"{method}.late"):
+                self.bao("write", f"auth/{method}/login", "role=lkm", f"jwt={wrong}", token="", status=2)
+
+    def test_certificate_logs_in_over_tls(self):
+        self.set_up()
+        self.bao("auth", "enable", "cert")
+        with open(self.mock.ca) as file:
+            self.bao("write", "auth/cert/certs/lkm", "token_policies=lkm", f"certificate={file.read()}")
+        tls = {"url": self.mock.https, "token": "", "BAO_CACERT": self.mock.ca}
+        token = self.bao("write", "-f", "auth/cert/login", BAO_CLIENT_CERT=self.mock.client_certificate, BAO_CLIENT_KEY=self.mock.client_key, **tls)
+        self.assertEqual(token["auth"]["metadata"]["common_name"], "lkm-mock-client")
+        self.bao("read", "transit/keys/derived", token=token["auth"]["client_token"])
+        self.assertIn("no client certificate", self.bao("write", "-f", "auth/cert/login", status=2, **tls))
+        foreign = os.path.join(self.directory, "foreign")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=foreign", "-keyout", foreign + ".key",
+                        "-out", foreign + ".pem"], check=True, stderr=subprocess.DEVNULL)
+        self.assertIn("invalid certificate", self.bao("write", "-f", "auth/cert/login", status=2, BAO_CLIENT_CERT=foreign + ".pem",
+                                                      BAO_CLIENT_KEY=foreign + ".key", **tls))
+        self.bao("read", "transit/keys/derived", status=2, url=self.mock.https)
+
+    def test_sealed_until_it_is_unsealed(self):
+        self.set_up()
+        self.assertFalse(self.bao("status")["sealed"])
+        self.bao("operator", "seal")
+        self.assertIn("Vault is sealed", self.bao("read", "transit/keys/derived", status=2))
+        self.assertFalse(self.bao("operator", "unseal", UNSEAL_KEY)["sealed"])
+        self.bao("read", "transit/keys/derived")
+
+    def test_throttle_and_redirect_are_followed_as_from_the_real_one(self):
+        self.set_up()
+        self.mock.fault("throttle", "vault", "transit/keys", count=1)
+        self.assertIn('request path "transit/keys/derived": rate limit quota exceeded', self.bao("read", "transit/keys/derived", status=2))
+        self.bao("read", "transit/keys/derived")
+        self.mock.fault("redirect", "vault", "transit/keys", count=1, location=self.mock.http)
+        self.bao("read", "transit/keys/derived")
+        self.assertEqual(self.mock.count("vault", "transit/keys/derived"), {200: 3, 307: 1, 429: 1})
+
+    def test_datakey_of_vault_drops_associated_data_with_a_warning_only(self):
+        self.set_up()
+        self.mock.control("vault/product", product="vault")
+        made = self.bao("write", "transit/datakey/plaintext/derived", f"context={CONTEXT}", f"associated_data={CONTEXT}")
+        self.assertEqual(made["warnings"], ["Endpoint ignored these unrecognized parameters: [associated_data]"])
+        self.bao("write", "transit/decrypt/derived", f"context={CONTEXT}", f"ciphertext={made['data']['ciphertext']}")
 
 
 if __name__ == "__main__":

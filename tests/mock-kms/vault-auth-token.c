@@ -71,7 +71,7 @@ static void revoke_self(struct vault_call *c)
 /* Return: false after the error. */
 static bool read_grant(struct vault_call *c, struct vault_grant *g)
 {
-        int64_t uses = json_number(c->body, "num_uses", 0);
+        int64_t uses = json_loose_number(c->body, "num_uses", 0);
 
         if (duration_member(&g->ttl, c->body, "ttl", 0) < 0 || duration_member(&g->explicit_max_ttl, c->body, "explicit_max_ttl", 0) < 0 ||
             duration_member(&g->period, c->body, "period", 0) < 0 || uses < 0) {
@@ -80,9 +80,9 @@ static bool read_grant(struct vault_call *c, struct vault_grant *g)
         }
         g->uses = uses;
         g->is_batch = text_equal(json_text(c->body, "type"), "batch");
-        g->renewable = json_flag(c->body, "renewable", true) && !g->is_batch;
-        g->orphan = json_flag(c->body, "no_parent", false) || text_ends(c->path, "create-orphan");
-        g->no_default_policy = json_flag(c->body, "no_default_policy", false);
+        g->renewable = json_loose_flag(c->body, "renewable", true) && !g->is_batch;
+        g->orphan = json_loose_flag(c->body, "no_parent", false) || text_ends(c->path, "create-orphan");
+        g->no_default_policy = json_loose_flag(c->body, "no_default_policy", false);
         g->meta = json_object_get(c->body, "meta");
         return true;
 }

@@ -90,10 +90,10 @@ static void log_in(struct vault_call *c, const json_t *role, const char *display
         bool is_batch = text_equal(json_text(role, "token_type"), "batch");
         struct vault_grant g = { .display_name = display_name, .path = c->path, .entity_id = entity, .orphan = true, .is_batch = is_batch,
                                  .renewable = !is_batch, .policies = json_object_get(role, "token_policies"), .meta = meta,
-                                 .ttl = (uint64_t)json_number(role, "token_ttl", 0), .max_ttl = (uint64_t)json_number(role, "token_max_ttl", 0),
-                                 .explicit_max_ttl = (uint64_t)json_number(role, "token_explicit_max_ttl", 0),
-                                 .period = (uint64_t)json_number(role, "token_period", 0), .uses = json_number(role, "token_num_uses", 0),
-                                 .no_default_policy = json_flag(role, "token_no_default_policy", false) };
+                                 .ttl = (uint64_t)json_loose_number(role, "token_ttl", 0), .max_ttl = (uint64_t)json_loose_number(role, "token_max_ttl", 0),
+                                 .explicit_max_ttl = (uint64_t)json_loose_number(role, "token_explicit_max_ttl", 0),
+                                 .period = (uint64_t)json_loose_number(role, "token_period", 0), .uses = json_loose_number(role, "token_num_uses", 0),
+                                 .no_default_policy = json_loose_flag(role, "token_no_default_policy", false) };
 
         vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock), NULL));
 }
@@ -156,7 +156,7 @@ static void approle_secret_id(struct vault_call *c)
 {
         _cleanup_(freep) char *path = role_path(c, "role", c->parts[0]), *id = text_uuid(), *accessor = text_uuid();
         const json_t *role = json_object_get(c->vault->roles, path);
-        json_int_t uses = json_number(role, "secret_id_num_uses", 0), ttl = json_number(role, "secret_id_ttl", 0);
+        json_int_t uses = json_loose_number(role, "secret_id_num_uses", 0), ttl = json_loose_number(role, "secret_id_ttl", 0);
         json_int_t ends = ttl ? (json_int_t)mock_now_usec(c->mock) + ttl * (json_int_t)USEC_PER_SEC : 0;
 
         if (!role) {
@@ -171,7 +171,7 @@ static void approle_secret_id(struct vault_call *c)
 static bool use_secret_id(struct vault_call *c, const char *path, const char *id)
 {
         json_t *secret = json_object_get(c->vault->secret_ids, id);
-        json_int_t uses = json_number(secret, "uses", 0), ends = json_number(secret, "ends", 0);
+        json_int_t uses = json_loose_number(secret, "uses", 0), ends = json_loose_number(secret, "ends", 0);
 
         if (!secret || strcmp(json_text(secret, "role"), path) != 0 || (ends && ends <= (json_int_t)mock_now_usec(c->mock)))
                 return false;
@@ -193,9 +193,9 @@ static void approle_login(struct vault_call *c)
                 vault_error(c, 500, "missing role_id");
         } else if (!role || !text_starts(path, c->mount)) {
                 vault_error(c, 400, "invalid role or secret ID");
-        } else if (json_flag(role, "bind_secret_id", true) && (!secret_id || !*secret_id)) {
+        } else if (json_loose_flag(role, "bind_secret_id", true) && (!secret_id || !*secret_id)) {
                 vault_error(c, 400, "missing secret_id");
-        } else if (json_flag(role, "bind_secret_id", true) && !use_secret_id(c, path, secret_id)) {
+        } else if (json_loose_flag(role, "bind_secret_id", true) && !use_secret_id(c, path, secret_id)) {
                 vault_error(c, 400, "invalid role or secret ID");
         } else {
                 meta = json_take(json_pack("{s:s}", "role_name", strrchr(path, '/') + 1));
@@ -210,7 +210,7 @@ static bool jwt_is_known(const struct vault_call *c, const char *jwt, const char
         const json_t *known = json_object_get(c->vault->jwts, jwt);
         const char *bound = json_text(known, "role");
 
-        return known && !json_flag(known, "expired", false) && (!bound || strcmp(bound, role) == 0);
+        return known && !json_loose_flag(known, "expired", false) && (!bound || strcmp(bound, role) == 0);
 }
 
 static void kubernetes_login(struct vault_call *c)
@@ -246,7 +246,7 @@ static void jwt_login(struct vault_call *c)
                 vault_error(c, 400, "role \"%s\" could not be found", name);
         } else if (!jwt || !*jwt) {
                 vault_error(c, 400, "missing token");
-        } else if (json_flag(json_object_get(c->vault->jwts, jwt), "expired", false)) {
+        } else if (json_loose_flag(json_object_get(c->vault->jwts, jwt), "expired", false)) {
                 vault_error(c, 400, "error validating token: invalid expiration time (exp) claim: token is expired");
         } else if (!jwt_is_known(c, jwt, name)) {
                 vault_error(c, 400, "error validating token: error verifying token signature: no known key successfully validated the token signature");

@@ -206,7 +206,8 @@ static bool wrap_is_valid(struct vault_call *c)
 
 static bool works_while_sealed(const char *path)
 {
-        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 || strcmp(path, "sys/unseal") == 0;
+        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 || strcmp(path, "sys/leader") == 0 ||
+               strcmp(path, "sys/unseal") == 0;
 }
 
 void vault_route_call(struct vault_call *c)

@@ -41,6 +41,11 @@ static void seal_status(struct vault_call *c)
         answer_json(c->answer, 200, "application/json", body);
 }
 
+static void leader(struct vault_call *c)
+{
+        answer_json(c->answer, 200, "application/json", json_pack("{s:b}", "ha_enabled", false));
+}
+
 static void seal(struct vault_call *c)
 {
         c->vault->sealed = true;
@@ -53,7 +58,7 @@ static void unseal(struct vault_call *c)
         uint8_t bytes[64];
         size_t n = 0;
 
-        if (json_flag(c->body, "reset", false) || !c->vault->sealed) {
+        if (json_loose_flag(c->body, "reset", false) || !c->vault->sealed) {
                 seal_status(c);
         } else if (!key) {
                 vault_error(c, 400, "'key' must be specified in request body as JSON, or 'reset' set to true");
@@ -223,6 +228,7 @@ static void wrapping_unwrap(struct vault_call *c)
 const struct vault_route vault_routes_system[] = {
         { "system", "health", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), NULL, health, .needs_no_token = true },
         { "system", "seal-status", VAULT_MAY(VAULT_READ), NULL, seal_status, .needs_no_token = true },
+        { "system", "leader", VAULT_MAY(VAULT_READ), NULL, leader, .needs_no_token = true },
         { "system", "unseal", VAULT_MAY(VAULT_UPDATE), NULL, unseal, .needs_no_token = true },
         { "system", "seal", VAULT_MAY(VAULT_UPDATE), NULL, seal, .needs_sudo = true },
         { "system", "mounts", VAULT_MAY(VAULT_READ), NULL, mounts },

@@ -23,7 +23,7 @@ static struct transit_key *key_of(struct vault_call *c, const char *name)
 static void create_key(struct vault_call *c)
 {
         const char *type = json_text(c->body, "type");
-        bool derived = json_flag(c->body, "derived", false), convergent = json_flag(c->body, "convergent_encryption", false);
+        bool derived = json_loose_flag(c->body, "derived", false), convergent = json_loose_flag(c->body, "convergent_encryption", false);
         struct transit_key *k = transit_key_find(c->vault, c->mount, c->parts[0]);
 
         if (type && strcmp(type, "aes256-gcm96") != 0) {
@@ -38,8 +38,8 @@ static void create_key(struct vault_call *c)
                 k = transit_key_new(c->vault, c->mount, c->parts[0], now_seconds(c));
                 k->derived = derived;
                 k->convergent = convergent;
-                k->exportable = json_flag(c->body, "exportable", false);
-                k->allow_plaintext_backup = json_flag(c->body, "allow_plaintext_backup", false);
+                k->exportable = json_loose_flag(c->body, "exportable", false);
+                k->allow_plaintext_backup = json_loose_flag(c->body, "allow_plaintext_backup", false);
         }
         vault_reply(c, transit_key_report(k));
 }
@@ -111,8 +111,8 @@ static void configure_key(struct vault_call *c)
                 vault_error(c, 400, "no existing key named %s could be found", c->parts[0]);
                 return;
         }
-        decryption = json_number(c->body, "min_decryption_version", (json_int_t)k->min_decryption_version);
-        encryption = json_number(c->body, "min_encryption_version", (json_int_t)k->min_encryption_version);
+        decryption = json_loose_number(c->body, "min_decryption_version", (json_int_t)k->min_decryption_version);
+        encryption = json_loose_number(c->body, "min_encryption_version", (json_int_t)k->min_encryption_version);
         if (decryption < 0 || encryption < 0) {
                 vault_error(c, 400, "min %s version cannot be negative", decryption < 0 ? "decryption" : "encryption");
         } else if (decryption > (json_int_t)k->n_versions || encryption > (json_int_t)k->n_versions) {
@@ -123,9 +123,9 @@ static void configure_key(struct vault_call *c)
         } else {
                 k->min_decryption_version = decryption ? (unsigned)decryption : 1;
                 k->min_encryption_version = (unsigned)encryption;
-                k->deletion_allowed = json_flag(c->body, "deletion_allowed", k->deletion_allowed);
-                k->exportable = k->exportable || json_flag(c->body, "exportable", false);
-                k->allow_plaintext_backup = k->allow_plaintext_backup || json_flag(c->body, "allow_plaintext_backup", false);
+                k->deletion_allowed = json_loose_flag(c->body, "deletion_allowed", k->deletion_allowed);
+                k->exportable = k->exportable || json_loose_flag(c->body, "exportable", false);
+                k->allow_plaintext_backup = k->allow_plaintext_backup || json_loose_flag(c->body, "allow_plaintext_backup", false);
                 vault_reply(c, transit_key_report(k));
         }
 }
@@ -136,7 +136,7 @@ static void datakey_make(struct vault_call *c, const struct transit_key *k, size
 {
         uint8_t plain[64];
         struct transit_item item = { .context = json_text(c->body, "context"), .associated_data = json_text(c->body, "associated_data"),
-                                     .version = (unsigned)json_number(c->body, "key_version", 0) };
+                                     .version = (unsigned)json_loose_number(c->body, "key_version", 0) };
         _cleanup_(freep) char *text = NULL, *ciphertext = NULL, *problem = NULL;
         unsigned version;
         json_t *data;
@@ -159,7 +159,7 @@ static void datakey_make(struct vault_call *c, const struct transit_key *k, size
 static void datakey(struct vault_call *c)
 {
         bool with_plaintext = strcmp(c->parts[0], "plaintext") == 0;
-        json_int_t bits = json_number(c->body, "bits", 256);
+        json_int_t bits = json_loose_number(c->body, "bits", 256);
         _cleanup_(freep) char *bad_context = transit_base64_problem(json_text(c->body, "context"));
         const struct transit_key *k;
 
@@ -231,7 +231,7 @@ static const struct work work_rewrap = { "ciphertext", "missing ciphertext to de
 static struct transit_item item_of(const json_t *from, const struct work *w)
 {
         return (struct transit_item){ .text = json_text(from, w->input), .context = json_text(from, "context"),
-                                      .associated_data = json_text(from, "associated_data"), .version = (unsigned)json_number(from, "key_version", 0) };
+                                      .associated_data = json_text(from, "associated_data"), .version = (unsigned)json_loose_number(from, "key_version", 0) };
 }
 
 /* Return: false after the error of a batch that is none. */
@@ -264,7 +264,7 @@ static bool batch_is_valid(struct vault_call *c, const json_t *batch, const stru
 static void work_batch(struct vault_call *c, const struct transit_key *k, const struct work *w)
 {
         json_t *batch = json_object_get(c->body, "batch_input"), *results = json_take(json_array()), *input;
-        json_int_t status = json_number(c->body, "partial_failure_response_code", 400);
+        json_int_t status = json_loose_number(c->body, "partial_failure_response_code", 400);
         size_t n_failed = 0, i;
 
         json_array_foreach(batch, i, input) {
