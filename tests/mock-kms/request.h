@@ -13,11 +13,11 @@ enum { REQUEST_NAME_MAX = 160, ANSWER_HEADERS_MAX = 4 };
 
 struct request {
         struct evhttp_request *http; /* borrowed */
-        const char *method;          /* "GET" … */
-        char *path;                  /* as it came, without the query */
-        char *query;                 /* "" without one */
-        struct bytes body;           /* borrowed from @http */
-        SSL *tls;                    /* borrowed; NULL on the plain listener */
+        const char *method; /* "GET" … */
+        char *path; /* as it came, without the query */
+        char *query; /* "" without one */
+        struct bytes body; /* borrowed from @http */
+        SSL *tls; /* borrowed; NULL on the plain listener */
 
         /* What the service says that it is, before it decides anything: for faults and the log. */
         char operation[REQUEST_NAME_MAX];

@@ -12,9 +12,8 @@ static const char *mount_of(json_t *mounts, const char *path)
         const char *name, *best = NULL;
         json_t *value;
 
-        json_object_foreach(mounts, name, value)
-                if (text_starts(path, name) && (!best || strlen(name) > strlen(best)))
-                        best = name;
+        json_object_foreach(mounts, name, value) if (text_starts(path, name) && (!best || strlen(name) > strlen(best)))
+                best = name;
         return best;
 }
 
@@ -42,7 +41,8 @@ static bool pattern_matches(struct vault_call *c, const char *pattern, const cha
         return true;
 }
 
-static const struct vault_route *route_in(struct vault_call *c, const struct vault_route *routes, const char *type, const char *path)
+static const struct vault_route *route_in(struct vault_call *c, const struct vault_route *routes, const char *type,
+                                          const char *path)
 {
         for (; routes->type; routes++)
                 if (strcmp(routes->type, type) == 0 && pattern_matches(c, routes->pattern, path))
@@ -52,7 +52,8 @@ static const struct vault_route *route_in(struct vault_call *c, const struct vau
 
 static const struct vault_route *route_of(struct vault_call *c, const char *type, const char *path)
 {
-        static const struct vault_route *const tables[] = { vault_routes_system, vault_routes_token, vault_routes_auth, vault_routes_transit };
+        static const struct vault_route *const tables[] = { vault_routes_system, vault_routes_token, vault_routes_auth,
+                                                            vault_routes_transit };
 
         for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
                 const struct vault_route *route = route_in(c, tables[i], type, path);
@@ -77,7 +78,8 @@ static json_t *rules_of(struct vault_call *c)
         json_t *rules = json_take(json_array()), *name;
         size_t i;
 
-        json_array_foreach(c->token->policies, i, name) {
+        json_array_foreach(c->token->policies, i, name)
+        {
                 json_t *policy = json_object_get(c->vault->rules, json_string_value(name));
 
                 if (policy && json_array_append(rules, policy) < 0)
@@ -96,7 +98,10 @@ json_t *vault_capabilities(struct vault_call *c, const char *path)
 /* @route: NULL for a path that is none; what may be done there is asked all the same. */
 static bool is_allowed(struct vault_call *c, const struct vault_route *route)
 {
-        static const unsigned wanted[] = { [VAULT_READ] = ACL_READ, [VAULT_UPDATE] = ACL_UPDATE, [VAULT_DELETE] = ACL_DELETE, [VAULT_LIST] = ACL_LIST };
+        static const unsigned wanted[] = { [VAULT_READ] = ACL_READ,
+                                           [VAULT_UPDATE] = ACL_UPDATE,
+                                           [VAULT_DELETE] = ACL_DELETE,
+                                           [VAULT_LIST] = ACL_LIST };
         unsigned need = wanted[c->operation];
         _cleanup_(json_decrefp) json_t *rules = NULL;
 
@@ -147,8 +152,10 @@ static bool read_operation(struct vault_call *c)
                 c->operation = strcmp(r->method, "DELETE") == 0 ? VAULT_DELETE : VAULT_UPDATE;
         c->body = c->operation == VAULT_UPDATE ? request_json(r) : json_take(json_object());
         if (!c->body)
-                vault_error(c, 400, "failed to decode JSON input: %s", r->body.data[0] == '[' ? "json: cannot unmarshal array into Go value of type "
-                            "map[string]interface {}" : "the body is not a JSON object");
+                vault_error(c, 400, "failed to decode JSON input: %s",
+                            r->body.data[0] == '[' ? "json: cannot unmarshal array into Go value of type "
+                                                     "map[string]interface {}"
+                                                   : "the body is not a JSON object");
         return c->body;
 }
 
@@ -177,9 +184,8 @@ static void warn_of_ignored(struct vault_call *c, const struct vault_route *rout
         json_t *value;
         FILE *out;
 
-        json_object_foreach(c->body, name, value)
-                if (route->fields && !knows_field(route->fields, name))
-                        ignored[n++] = name;
+        json_object_foreach(c->body, name, value) if (route->fields && !knows_field(route->fields, name)) ignored[n++] =
+                name;
         if (n == 0)
                 return;
         out = open_memstream(&text, &n_text);
@@ -206,8 +212,8 @@ static bool wrap_is_valid(struct vault_call *c)
 
 static bool works_while_sealed(const char *path)
 {
-        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 || strcmp(path, "sys/leader") == 0 ||
-               strcmp(path, "sys/unseal") == 0;
+        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 ||
+               strcmp(path, "sys/leader") == 0 || strcmp(path, "sys/unseal") == 0;
 }
 
 void vault_route_call(struct vault_call *c)

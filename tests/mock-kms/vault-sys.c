@@ -16,8 +16,9 @@ static void health(struct vault_call *c)
                 vault_error_nothing(c, 405);
                 return;
         }
-        body = json_take(json_pack("{s:b, s:b, s:b, s:s, s:s, s:I, s:s}", "initialized", true, "sealed", v->sealed, "standby", v->sealed,
-                                   "replication_performance_mode", replication, "replication_dr_mode", replication, "server_time_utc",
+        body = json_take(json_pack("{s:b, s:b, s:b, s:s, s:s, s:I, s:s}", "initialized", true, "sealed", v->sealed,
+                                   "standby", v->sealed, "replication_performance_mode", replication,
+                                   "replication_dr_mode", replication, "server_time_utc",
                                    (json_int_t)(mock_now_usec(c->mock) / USEC_PER_SEC), "version", VAULT_VERSION));
         if (!v->sealed) {
                 json_put(body, "cluster_name", json_string("vault-cluster-mock"));
@@ -29,9 +30,10 @@ static void health(struct vault_call *c)
 static void seal_status(struct vault_call *c)
 {
         const struct vault *v = c->vault;
-        json_t *body = json_take(json_pack("{s:s, s:b, s:b, s:i, s:i, s:i, s:s, s:b, s:s, s:s, s:b}", "type", "shamir", "initialized", true, "sealed",
-                                           v->sealed, "t", 1, "n", 1, "progress", 0, "nonce", "", "recovery_seal", false, "version", VAULT_VERSION,
-                                           "commit_date", "2026-10-26T20:32:27Z", "migration", false));
+        json_t *body = json_take(json_pack("{s:s, s:b, s:b, s:i, s:i, s:i, s:s, s:b, s:s, s:s, s:b}", "type", "shamir",
+                                           "initialized", true, "sealed", v->sealed, "t", 1, "n", 1, "progress", 0,
+                                           "nonce", "", "recovery_seal", false, "version", VAULT_VERSION, "commit_date",
+                                           "2026-10-26T20:32:27Z", "migration", false));
 
         if (!v->sealed) {
                 json_put(body, "cluster_name", json_string("vault-cluster-mock"));
@@ -67,7 +69,8 @@ static void unseal(struct vault_call *c)
         } else if (n < 16) {
                 vault_error(c, 400, "invalid key: key is shorter than minimum 16 bytes");
         } else if (strcmp(key, VAULT_UNSEAL_KEY) != 0) {
-                vault_error(c, 400, "unable to retrieve stored keys: invalid key: failed to decrypt keys from storage: "
+                vault_error(c, 400,
+                            "unable to retrieve stored keys: invalid key: failed to decrypt keys from storage: "
                             "cipher: message authentication failed");
         } else {
                 c->vault->sealed = false;
@@ -171,14 +174,16 @@ static void policy(struct vault_call *c)
 
 static void capabilities_self(struct vault_call *c)
 {
-        _cleanup_(json_decrefp) json_t *paths = vault_names(json_object_get(c->body, json_object_get(c->body, "paths") ? "paths" : "path"));
+        _cleanup_(json_decrefp) json_t *paths =
+                vault_names(json_object_get(c->body, json_object_get(c->body, "paths") ? "paths" : "path"));
         json_t *data = json_take(json_object()), *path;
         size_t i;
 
         json_array_foreach(paths, i, path)
                 json_put(data, json_string_value(path), vault_capabilities(c, json_string_value(path)));
         if (json_array_size(paths) == 1)
-                json_put(data, "capabilities", json_incref(json_object_get(data, json_string_value(json_array_get(paths, 0)))));
+                json_put(data, "capabilities",
+                         json_incref(json_object_get(data, json_string_value(json_array_get(paths, 0)))));
         vault_reply_twice(c, data);
 }
 
@@ -196,7 +201,8 @@ static void wrapping_lookup(struct vault_call *c)
         _cleanup_(freep) char *time = w ? vault_time_format(w->created_usec) : NULL;
 
         if (w)
-                vault_reply(c, json_pack("{s:s, s:s, s:I}", "creation_path", w->creation_path, "creation_time", time, "creation_ttl", (json_int_t)w->ttl));
+                vault_reply(c, json_pack("{s:s, s:s, s:I}", "creation_path", w->creation_path, "creation_time", time,
+                                         "creation_ttl", (json_int_t)w->ttl));
         else
                 vault_error(c, 400, "wrapping token is not valid or does not exist");
 }
@@ -210,7 +216,9 @@ static void wrapping_unwrap(struct vault_call *c)
         if (own && given) {
                 /* Both at once spends the token before it is looked at. */
                 vault_wrapped_free(own);
-                vault_error_listed(c, 500, "error decrementing wrapping token's use-count: invalid token entry provided for use count decrementing");
+                vault_error_listed(
+                        c, 500,
+                        "error decrementing wrapping token's use-count: invalid token entry provided for use count decrementing");
                 return;
         }
         if (!own && given && !vault_authorize(c, NULL))
@@ -232,15 +240,18 @@ const struct vault_route vault_routes_system[] = {
         { "system", "unseal", VAULT_MAY(VAULT_UPDATE), NULL, unseal, .needs_no_token = true },
         { "system", "seal", VAULT_MAY(VAULT_UPDATE), NULL, seal, .needs_sudo = true },
         { "system", "mounts", VAULT_MAY(VAULT_READ), NULL, mounts },
-        { "system", "mounts/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "type description config local seal_wrap options", mount_engine },
+        { "system", "mounts/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "type description config local seal_wrap options", mount_engine },
         { "system", "auth", VAULT_MAY(VAULT_READ), NULL, auths },
-        { "system", "auth/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "type description config local seal_wrap options", mount_auth,
-          .needs_sudo = true },
-        { "system", "policies/acl/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "policy name ttl cas cas_required",
-          policy },
-        { "system", "policy/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "policy rules name", policy },
+        { "system", "auth/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "type description config local seal_wrap options", mount_auth, .needs_sudo = true },
+        { "system", "policies/acl/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "policy name ttl cas cas_required", policy },
+        { "system", "policy/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "policy rules name", policy },
         { "system", "capabilities-self", VAULT_MAY(VAULT_UPDATE), "token path paths", capabilities_self },
-        { "system", "wrapping/lookup", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), "token", wrapping_lookup, .needs_no_token = true },
+        { "system", "wrapping/lookup", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), "token", wrapping_lookup,
+          .needs_no_token = true },
         { "system", "wrapping/unwrap", VAULT_MAY(VAULT_UPDATE), "token", wrapping_unwrap, .needs_no_token = true },
         { NULL },
 };
