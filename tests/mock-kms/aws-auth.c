@@ -68,18 +68,10 @@ void aws_auth_region(char *ret_region, size_t n, const struct request *r)
 {
         __attribute__((__cleanup__(authorization_deinit))) struct authorization a = { 0 };
         const char *header = authorization_header(r);
-        _cleanup_(freep) char *problem = header ? authorization_parse(&a, header) : NULL;
 
+        if (header)
+                free(authorization_parse(&a, header));
         snprintf(ret_region, n, "%s", a.region ? a.region : "");
-}
-
-char *aws_auth_service(const struct request *r)
-{
-        __attribute__((__cleanup__(authorization_deinit))) struct authorization a = { 0 };
-        const char *header = authorization_header(r);
-        _cleanup_(freep) char *problem = header ? authorization_parse(&a, header) : NULL;
-
-        return a.service ? text_copy(a.service) : NULL;
 }
 
 /* ---- the canonical request ---- */

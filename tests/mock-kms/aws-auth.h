@@ -19,11 +19,6 @@ enum {
 /** aws_auth_region() - the region that the request claims, "" without one; nothing is checked. */
 void aws_auth_region(char *ret_region, size_t n, const struct request *r);
 /**
- * aws_auth_service() - the service that the request is signed for
- * Return: to release with free(), or NULL.
- */
-char *aws_auth_service(const struct request *r);
-/**
  * aws_auth_check() - who has signed this request
  * @service:    "kms" or "sts"
  * @minutes:    how far the signature's time may be from ours
