@@ -125,6 +125,9 @@ class Faults(Case):
         status, headers, body = self.mock.request("POST", "/v1/transit/decrypt/lkm", {})
         self.assertEqual((status, json.loads(body)), (429, {"errors": ['request path "transit/decrypt/lkm": rate limit quota exceeded']}))
         self.assertIsNone(headers["Retry-After"])
+        self.mock.clear_faults()
+        self.mock.fault("throttle", "vault", retry_after=7)
+        self.assertEqual(self.mock.request("POST", "/v1/transit/decrypt/lkm", {})[1]["Retry-After"], "7")
 
     def test_fault_is_for_its_service_operation_and_count(self):
         self.mock.fault("status", "kms", "Decrypt", status=503, count=2)

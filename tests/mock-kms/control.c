@@ -273,9 +273,10 @@ static json_t *post_fault(struct control_call *c)
         const char *kind;
         struct fault f = { 0 };
 
-        if (!UNPACK(c, "{s?{s?s, s?s}, s:s, s?I, s?I, s?i, s?s, s?s, s?s}", "match", "service", &f.service, "operation",
-                    &f.operation, "kind", &kind, "count", &count, "delay_msec", &delay_msec, "status", &f.status,
-                    "body", &f.body, "region", &f.region, "location", &f.location))
+        if (!UNPACK(c, "{s?{s?s, s?s}, s:s, s?I, s?I, s?i, s?i, s?s, s?s, s?s}", "match", "service", &f.service,
+                    "operation", &f.operation, "kind", &kind, "count", &count, "delay_msec", &delay_msec, "status",
+                    &f.status, "retry_after", &f.retry_after, "body", &f.body, "region", &f.region, "location",
+                    &f.location))
                 return NULL;
         f.kind = fault_kind_parse(kind);
         f.count = count;

@@ -57,6 +57,7 @@ void fault_add(struct faults *s, const struct fault *f)
         copy->count = f->count;
         copy->delay_msec = f->delay_msec;
         copy->status = f->status;
+        copy->retry_after = f->retry_after;
         text_set(&copy->service, f->service);
         text_set(&copy->operation, f->operation);
         text_set(&copy->region, f->region);
@@ -95,6 +96,7 @@ void fault_take(struct fault_plan *ret, struct faults *s, const char *service, c
                 if (f->kind != FAULT_DELAY) {
                         ret->kind = f->kind;
                         ret->status = f->status;
+                        ret->retry_after = f->retry_after;
                         text_set(&ret->body, f->body);
                         text_set(&ret->location, f->location);
                 }

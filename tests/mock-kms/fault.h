@@ -27,6 +27,7 @@ struct fault {
         int64_t count; /* how often; -1 = until it is removed */
         uint64_t delay_msec;
         int status;
+        int retry_after; /* seconds, for throttle and status; 0 = not said, as the services themselves do */
         char *body, *location; /* or NULL */
 };
 
@@ -38,7 +39,7 @@ struct faults {
 struct fault_plan {
         uint64_t delay_msec;
         enum fault_kind kind; /* never FAULT_DELAY */
-        int status;
+        int status, retry_after;
         char *body, *location; /* or NULL */
 };
 

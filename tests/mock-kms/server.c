@@ -164,8 +164,10 @@ static void exchange_finish(struct exchange *e)
 static void answer_by_plan(struct exchange *e)
 {
         const struct fault_plan *p = &e->plan;
-        _cleanup_(freep) char *location = NULL;
+        _cleanup_(freep) char *location = NULL, *seconds = text_format("%d", p->retry_after);
 
+        if (p->retry_after > 0)
+                answer_header(&e->answer, "Retry-After", seconds);
         switch (p->kind) {
         case FAULT_THROTTLE:
                 e->service->throttle(&e->request, &e->answer);

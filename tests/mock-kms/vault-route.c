@@ -216,6 +216,24 @@ static bool works_while_sealed(const char *path)
                strcmp(path, "sys/leader") == 0 || strcmp(path, "sys/unseal") == 0;
 }
 
+/* There is the root namespace alone; and OpenBao has no health in any, not even in that. */
+static bool namespace_is_there(struct vault_call *c)
+{
+        const char *name = request_header(c->request, "X-Vault-Namespace");
+
+        if (!name || !*name)
+                return true;
+        if (strcmp(c->path, "sys/health") == 0) {
+                vault_error(c, 400, "operation unavailable in namespaces");
+                return false;
+        }
+        if (works_while_sealed(c->path) || strcmp(name, "/") == 0 || strcmp(name, "root") == 0 ||
+            strcmp(name, "root/") == 0)
+                return true;
+        vault_error(c, 404, "namespace not found");
+        return false;
+}
+
 void vault_route_call(struct vault_call *c)
 {
         bool is_auth = text_starts(c->path, "auth/");
@@ -228,7 +246,7 @@ void vault_route_call(struct vault_call *c)
                 vault_error(c, 503, "Vault is sealed");
                 return;
         }
-        if (!read_operation(c) || !wrap_is_valid(c))
+        if (!namespace_is_there(c) || !read_operation(c) || !wrap_is_valid(c))
                 return;
         mount = mount_of(mounts, inside);
         if (mount) {
