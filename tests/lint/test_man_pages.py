@@ -9,7 +9,7 @@ import unittest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 PROGRAMS = {"lkmd": ("daemon/lkmd", "lkmd.8"), "lkm-kms": ("daemon/kms/lkm-kms", "lkm-kms.8"), "lkm-run": ("daemon/run/lkm-run", "lkm-run.1"),
-            "lkmctl": ("client/lkmctl", "lkmctl.1")}
+            "lkmctl": ("client/lkmctl", "lkmctl.1"), "lkm-mock-kms": ("tests/mock-kms/lkm-mock-kms", "lkm-mock-kms.1")}
 
 
 def read(name):
@@ -70,6 +70,11 @@ class ManPages(unittest.TestCase):
             printed = set(re.findall(r"^ +(--[\w-]+)", help_of(name), re.M))
             written = set(re.findall(r"^\*(--[\w-]+)\*", page(file), re.M))
             self.assertEqual(written, printed, name)
+
+    def test_each_control_request_of_the_mock_is_there(self):
+        table = re.search(r"handlers\[\] = \{\n(.*?)^\};", read("tests/mock-kms/control.c"), re.M | re.S).group(1)
+        written = re.findall(r"^\*(GET|POST|DELETE) /mock/([\w/-]+)\*", page("lkm-mock-kms.1"), re.M)
+        self.assertEqual(written, re.findall(r'\{ "(\w+)", "([^"]+)"', table))
 
     def test_each_command_of_lkmctl_is_there(self):
         written = re.search(r"^# COMMANDS\n(.*?)^# ", page("lkmctl.1"), re.M | re.S).group(1)

@@ -32,6 +32,12 @@ class Source(unittest.TestCase):
                 if allowed:
                     self.assertIn(included, allowed, f"{name} includes {included}/")
 
+    def test_the_mock_shares_nothing_with_what_it_tests(self):
+        for name, text in sources(".c", ".h"):
+            if name.startswith("tests/mock-kms/"):
+                for included in re.findall(r'^#include "([^"]+)"', text, re.M):
+                    self.assertRegex(included, r"^(common|tests/mock-kms)/\w", f"{name} includes {included}")
+
     def test_views_of_secrets_are_opened_only_where_it_is_listed(self):
         with open(os.path.join(ROOT, "tests/lint/secret-views")) as file:
             listed = {line.strip() for line in file if line.strip() and not line.startswith("#")}

@@ -48,7 +48,8 @@ static char *authorization_parse(struct authorization *ret, const char *header)
         *ret = a;
         if (!*problem && !a.ending) {
                 free(problem);
-                return text_format("Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.");
+                return text_format(
+                        "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.");
         }
         if (*problem)
                 return problem;
@@ -67,18 +68,10 @@ void aws_auth_region(char *ret_region, size_t n, const struct request *r)
 {
         __attribute__((__cleanup__(authorization_deinit))) struct authorization a = { 0 };
         const char *header = authorization_header(r);
-        _cleanup_(freep) char *problem = header ? authorization_parse(&a, header) : NULL;
 
+        if (header)
+                free(authorization_parse(&a, header));
         snprintf(ret_region, n, "%s", a.region ? a.region : "");
-}
-
-char *aws_auth_service(const struct request *r)
-{
-        __attribute__((__cleanup__(authorization_deinit))) struct authorization a = { 0 };
-        const char *header = authorization_header(r);
-        _cleanup_(freep) char *problem = header ? authorization_parse(&a, header) : NULL;
-
-        return a.service ? text_copy(a.service) : NULL;
 }
 
 /* ---- the canonical request ---- */
@@ -149,14 +142,16 @@ static void next_key(uint8_t key[SHA256_SIZE], const char *text)
         hmac_sha256(key, (struct bytes){ previous, sizeof(previous) }, bytes_from_string(text));
 }
 
-static bool signature_is_right(const struct request *r, const struct authorization *a, const char *secret, const char *amz_date)
+static bool signature_is_right(const struct request *r, const struct authorization *a, const char *secret,
+                               const char *amz_date)
 {
         _cleanup_(freep) char *first = text_format("AWS4%s", secret), *to_sign = NULL;
         char canonical[2 * SHA256_SIZE + 1], wanted[2 * SHA256_SIZE + 1];
         uint8_t key[SHA256_SIZE];
 
         canonical_digest(canonical, r, a->signed_headers);
-        to_sign = text_format(ALGORITHM "\n%s\n%s/%s/%s/aws4_request\n%s", amz_date, a->date, a->region, a->service, canonical);
+        to_sign = text_format(ALGORITHM "\n%s\n%s/%s/%s/aws4_request\n%s", amz_date, a->date, a->region, a->service,
+                              canonical);
         hmac_sha256(key, bytes_from_string(first), bytes_from_string(a->date));
         next_key(key, a->region);
         next_key(key, a->service);
@@ -226,11 +221,13 @@ static char *time_problem(const struct mock *m, const char *amz_date, uint64_t u
         amz_date_format(now_text, now);
         if (usec + tolerance < now) {
                 amz_date_format(limit, now - tolerance);
-                return text_format("Signature expired: %s is now earlier than %s (%s - %u min.)", amz_date, limit, now_text, minutes);
+                return text_format("Signature expired: %s is now earlier than %s (%s - %u min.)", amz_date, limit,
+                                   now_text, minutes);
         }
         if (usec > now + tolerance) {
                 amz_date_format(limit, now + tolerance);
-                return text_format("Signature not yet current: %s is still later than %s (%s + %u min.)", amz_date, limit, now_text, minutes);
+                return text_format("Signature not yet current: %s is still later than %s (%s + %u min.)", amz_date,
+                                   limit, now_text, minutes);
         }
         return NULL;
 }
@@ -241,23 +238,27 @@ static char *scope_problem(const struct authorization *a, const char *service, c
         if (strcmp(a->service, service) != 0)
                 return text_format("Credential should be scoped to correct service: '%s'. ", service);
         if (strcmp(a->ending, "aws4_request") != 0)
-                return text_format("Credential should be scoped with a valid terminator: 'aws4_request', not '%s'. ", a->ending);
+                return text_format("Credential should be scoped with a valid terminator: 'aws4_request', not '%s'. ",
+                                   a->ending);
         if (!*a->region)
                 return text_format("Credential should be scoped to a valid region, not '%s'. ", a->region);
         if (strncmp(a->date, amz_date, 8) != 0 || strlen(a->date) != 8)
-                return text_format("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
-                                   "'%s' != '%.8s', from '%s'.", a->date, amz_date, amz_date);
+                return text_format(
+                        "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
+                        "'%s' != '%.8s', from '%s'.",
+                        a->date, amz_date, amz_date);
         return NULL;
 }
 
-static int check_signature(const struct mock *m, const struct request *r, const struct authorization *a, const char *service, unsigned minutes,
-                           const struct aws_user *user, char **ret_reason)
+static int check_signature(const struct mock *m, const struct request *r, const struct authorization *a,
+                           const char *service, unsigned minutes, const struct aws_user *user, char **ret_reason)
 {
         const char *amz_date = request_header(r, "X-Amz-Date"), *token = request_header(r, "X-Amz-Security-Token");
         uint64_t usec;
 
         if (!amz_date || !amz_date_parse(&usec, amz_date)) {
-                *ret_reason = text_copy("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.");
+                *ret_reason = text_copy(
+                        "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.");
                 return AWS_AUTH_E_INCOMPLETE;
         }
         *ret_reason = scope_problem(a, service, amz_date);
@@ -270,15 +271,16 @@ static int check_signature(const struct mock *m, const struct request *r, const 
         if (!user || !text_equal(token, user->session_token))
                 return AWS_AUTH_E_UNKNOWN;
         if (!signature_is_right(r, a, user->secret, amz_date)) {
-                *ret_reason = text_copy("The request signature we calculated does not match the signature you provided. Check your AWS Secret "
-                                        "Access Key and signing method. Consult the service documentation for details.");
+                *ret_reason = text_copy(
+                        "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                        "Access Key and signing method. Consult the service documentation for details.");
                 return AWS_AUTH_E_SIGNATURE;
         }
         return mock_now_usec(m) >= user->expires_usec ? AWS_AUTH_E_EXPIRED : 0;
 }
 
-int aws_auth_check(const struct mock *m, const struct request *r, const char *service, unsigned minutes, const struct aws_user **ret_user,
-                   char **ret_reason)
+int aws_auth_check(const struct mock *m, const struct request *r, const char *service, unsigned minutes,
+                   const struct aws_user **ret_user, char **ret_reason)
 {
         __attribute__((__cleanup__(authorization_deinit))) struct authorization a = { 0 };
         const char *header = authorization_header(r);

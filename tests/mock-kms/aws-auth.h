@@ -11,18 +11,13 @@
 enum {
         AWS_AUTH_E_MISSING = 1,
         AWS_AUTH_E_INCOMPLETE, /* with a sentence */
-        AWS_AUTH_E_UNKNOWN,    /* no such access key, or not with this session token */
-        AWS_AUTH_E_EXPIRED,    /* the session's credentials */
-        AWS_AUTH_E_SIGNATURE,  /* with a sentence */
+        AWS_AUTH_E_UNKNOWN, /* no such access key, or not with this session token */
+        AWS_AUTH_E_EXPIRED, /* the session's credentials */
+        AWS_AUTH_E_SIGNATURE, /* with a sentence */
 };
 
 /** aws_auth_region() - the region that the request claims, "" without one; nothing is checked. */
 void aws_auth_region(char *ret_region, size_t n, const struct request *r);
-/**
- * aws_auth_service() - the service that the request is signed for
- * Return: to release with free(), or NULL.
- */
-char *aws_auth_service(const struct request *r);
 /**
  * aws_auth_check() - who has signed this request
  * @service:    "kms" or "sts"
@@ -31,5 +26,5 @@ char *aws_auth_service(const struct request *r);
  * @ret_reason: to release with free(); the sentence that belongs to the outcome, or untouched
  * Return: 0 or AWS_AUTH_E_*.
  */
-int aws_auth_check(const struct mock *m, const struct request *r, const char *service, unsigned minutes, const struct aws_user **ret_user,
-                   char **ret_reason);
+int aws_auth_check(const struct mock *m, const struct request *r, const char *service, unsigned minutes,
+                   const struct aws_user **ret_user, char **ret_reason);

@@ -29,16 +29,17 @@ void aws_identities_init(struct aws_identities *s)
         list_init(&s->roles);
         s->grants = json_take(json_object());
         s->web_identity = json_take(json_object());
-        aws_user_put(s, "arn:aws:iam::" AWS_ACCOUNT ":user/first", AWS_FIRST_KEY_ID, AWS_FIRST_SECRET, NULL, USEC_INFINITY, NULL);
+        aws_user_put(s, "arn:aws:iam::" AWS_ACCOUNT ":user/first", AWS_FIRST_KEY_ID, AWS_FIRST_SECRET, NULL,
+                     USEC_INFINITY, NULL);
 }
 
 void aws_identities_deinit(struct aws_identities *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->users)
+        list_for_each_safe (node, following, &s->users)
                 user_free(list_entry(node, struct aws_user, link));
-        list_for_each_safe(node, following, &s->roles)
+        list_for_each_safe (node, following, &s->roles)
                 role_free(list_entry(node, struct aws_role, link));
         json_decref(s->grants);
         json_decref(s->web_identity);
@@ -100,11 +101,13 @@ bool aws_policy_allows(const json_t *policy, const char *action)
 
         if (!policy)
                 return true;
-        json_array_foreach(policy, i, value) {
+        json_array_foreach(policy, i, value)
+        {
                 const char *allowed = json_string_value(value);
                 size_t n = allowed ? strlen(allowed) : 0;
 
-                if (n && (strcmp(allowed, action) == 0 || (allowed[n - 1] == '*' && strncmp(allowed, action, n - 1) == 0)))
+                if (n &&
+                    (strcmp(allowed, action) == 0 || (allowed[n - 1] == '*' && strncmp(allowed, action, n - 1) == 0)))
                         return true;
         }
         return false;
@@ -115,7 +118,7 @@ void aws_role_put(struct aws_identities *s, const char *arn, const char *externa
         struct list *node, *following;
         struct aws_role *r;
 
-        list_for_each_safe(node, following, &s->roles) {
+        list_for_each_safe (node, following, &s->roles) {
                 r = list_entry(node, struct aws_role, link);
                 if (strcmp(r->arn, arn) == 0)
                         role_free(r);

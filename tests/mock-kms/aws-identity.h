@@ -17,21 +17,21 @@ struct aws_user {
         struct list link;
         char *arn;
         char *access_key_id, *secret;
-        char *session_token;   /* NULL for a user, whose keys stay */
+        char *session_token; /* NULL for a user, whose keys stay */
         uint64_t expires_usec; /* by the server's clock; USEC_INFINITY = never */
-        json_t *policy;        /* or NULL */
+        json_t *policy; /* or NULL */
 };
 
 struct aws_role {
         struct list link;
         char *arn;
         char *external_id; /* or NULL */
-        json_t *policy;    /* or NULL */
+        json_t *policy; /* or NULL */
 };
 
 struct aws_identities {
         struct list users, roles;
-        json_t *grants;       /* token: array of actions */
+        json_t *grants; /* token: array of actions */
         json_t *web_identity; /* token: { "role_arn"?, "expired"? } */
 };
 
@@ -42,7 +42,8 @@ void aws_identities_deinit(struct aws_identities *s);
 struct aws_user *aws_user_put(struct aws_identities *s, const char *arn, const char *access_key_id, const char *secret,
                               const char *session_token, uint64_t expires_usec, const json_t *policy);
 /** aws_session_new() - temporary credentials with random keys. */
-struct aws_user *aws_session_new(struct aws_identities *s, const char *arn, uint64_t expires_usec, const json_t *policy);
+struct aws_user *aws_session_new(struct aws_identities *s, const char *arn, uint64_t expires_usec,
+                                 const json_t *policy);
 struct aws_user *aws_user_find(const struct aws_identities *s, const char *access_key_id); /* or NULL */
 /** aws_sessions_expire() - end every session at @now_usec. */
 void aws_sessions_expire(struct aws_identities *s, uint64_t now_usec);

@@ -58,14 +58,14 @@ void aws_keys_deinit(struct aws_keys *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->aliases) {
+        list_for_each_safe (node, following, &s->aliases) {
                 struct alias *a = list_entry(node, struct alias, link);
 
                 list_unlink(node);
                 free(a->name);
                 free(a);
         }
-        list_for_each_safe(node, following, &s->keys) {
+        list_for_each_safe (node, following, &s->keys) {
                 struct aws_key *k = list_entry(node, struct aws_key, link);
 
                 list_unlink(node);
@@ -115,7 +115,8 @@ static char *id_new(bool multi_region)
         return multi_region ? text_random("mrk-", 32, "0123456789abcdef") : text_uuid();
 }
 
-struct aws_key *aws_key_new(struct aws_keys *s, const char *id, bool multi_region, const char *description, uint64_t now_usec)
+struct aws_key *aws_key_new(struct aws_keys *s, const char *id, bool multi_region, const char *description,
+                            uint64_t now_usec)
 {
         uint8_t digest[SHA256_SIZE];
         struct aws_key *k;
@@ -196,7 +197,8 @@ int aws_alias_new(struct aws_keys *s, const char *region, const char *name, stru
 
 /* ---- resolving ---- */
 
-static int resolve_id(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *id, char **ret_problem)
+static int resolve_id(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *id,
+                      char **ret_problem)
 {
         _cleanup_(freep) char *arn = NULL;
 
@@ -214,7 +216,8 @@ static int resolve_id(struct aws_key_use *ret, const struct aws_keys *s, const c
         return AWS_KEY_E_MISSING;
 }
 
-static int resolve_alias(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name, char **ret_problem)
+static int resolve_alias(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name,
+                         char **ret_problem)
 {
         _cleanup_(freep) char *arn = NULL;
 
@@ -228,7 +231,8 @@ static int resolve_alias(struct aws_key_use *ret, const struct aws_keys *s, cons
         return AWS_KEY_E_MISSING;
 }
 
-static int resolve_arn(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *arn, char **ret_problem)
+static int resolve_arn(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *arn,
+                       char **ret_problem)
 {
         _cleanup_(freep) char *copy = text_copy(arn);
         char *rest = copy, *part[5]; /* arn, partition, service, region, account; the rest is the resource */
@@ -253,7 +257,8 @@ static int resolve_arn(struct aws_key_use *ret, const struct aws_keys *s, const 
         return AWS_KEY_E_MISSING;
 }
 
-int aws_key_resolve(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name, char **ret_problem)
+int aws_key_resolve(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name,
+                    char **ret_problem)
 {
         *ret = (struct aws_key_use){ 0 };
         if (text_starts(name, "arn:"))
@@ -289,8 +294,10 @@ int aws_blob_id(const char **ret_id, size_t *ret_n, struct bytes blob)
                 return AWS_KEY_E_INVALID;
         sha256(digest, (struct bytes){ blob.data, blob.n - BLOB_CHECKSUM_SIZE });
         n_id = blob.data[sizeof(blob_magic)];
-        if (!bytes_equal((struct bytes){ digest, BLOB_CHECKSUM_SIZE }, (struct bytes){ blob.data + blob.n - BLOB_CHECKSUM_SIZE, BLOB_CHECKSUM_SIZE }) ||
-            !bytes_equal((struct bytes){ blob.data, sizeof(blob_magic) }, (struct bytes){ blob_magic, sizeof(blob_magic) }) ||
+        if (!bytes_equal((struct bytes){ digest, BLOB_CHECKSUM_SIZE },
+                         (struct bytes){ blob.data + blob.n - BLOB_CHECKSUM_SIZE, BLOB_CHECKSUM_SIZE }) ||
+            !bytes_equal((struct bytes){ blob.data, sizeof(blob_magic) },
+                         (struct bytes){ blob_magic, sizeof(blob_magic) }) ||
             blob.n < BLOB_HEAD_SIZE + n_id + GCM_OVERHEAD + BLOB_CHECKSUM_SIZE)
                 return AWS_KEY_E_INVALID;
         *ret_id = (const char *)blob.data + BLOB_HEAD_SIZE;

@@ -12,8 +12,8 @@ enum { AWS_REPLICAS_MAX = 8, AWS_REGION_MAX = 31 };
 
 enum {
         AWS_KEY_E_MISSING = 1, /* NotFoundException */
-        AWS_KEY_E_FOREIGN,     /* in an account that this one may not use */
-        AWS_KEY_E_INVALID,     /* a blob that is damaged, cut short, or of another context */
+        AWS_KEY_E_FOREIGN, /* in an account that this one may not use */
+        AWS_KEY_E_INVALID, /* a blob that is damaged, cut short, or of another context */
         AWS_KEY_E_EXISTS,
 };
 
@@ -50,11 +50,12 @@ void aws_keys_init(struct aws_keys *s);
 void aws_keys_deinit(struct aws_keys *s);
 
 /** aws_key_new() - @id: NULL for a random one, else of the form that @multi_region asks for. Return: NULL when it is not, or is taken. */
-struct aws_key *aws_key_new(struct aws_keys *s, const char *id, bool multi_region, const char *description, uint64_t now_usec);
+struct aws_key *aws_key_new(struct aws_keys *s, const char *id, bool multi_region, const char *description,
+                            uint64_t now_usec);
 /** aws_key_replicate() - Return: NULL when the region is there, too long, or one too many. */
 struct aws_replica *aws_key_replicate(struct aws_key *k, const char *region);
 struct aws_key *aws_key_find(const struct aws_keys *s, const char *id, size_t n_id); /* or NULL */
-struct aws_replica *aws_key_in(struct aws_key *k, const char *region);               /* or NULL */
+struct aws_replica *aws_key_in(struct aws_key *k, const char *region); /* or NULL */
 
 /** aws_alias_new() - @name: "alias/…". Return: 0 or AWS_KEY_E_EXISTS. */
 int aws_alias_new(struct aws_keys *s, const char *region, const char *name, struct aws_key *k);
@@ -65,7 +66,8 @@ char *aws_alias_arn(const char *region, const char *name);
  * @ret_problem: KMS's sentence on AWS_KEY_E_MISSING, to release with free()
  * Return: 0, AWS_KEY_E_MISSING or AWS_KEY_E_FOREIGN.
  */
-int aws_key_resolve(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name, char **ret_problem);
+int aws_key_resolve(struct aws_key_use *ret, const struct aws_keys *s, const char *region, const char *name,
+                    char **ret_problem);
 
 /** aws_state_find() - the static name of a key state, or NULL. */
 const char *aws_state_find(const char *name);

@@ -5,7 +5,7 @@
 enum { PLAINTEXT_MAX = 4096, BLOB_MAX = 6144, NUMBER_OF_BYTES_MAX = 1024 };
 
 /* Who may read a blob is not told from whether its key exists. */
-#define BLOB_DENIED                                                                                                     \
+#define BLOB_DENIED                                                                                                      \
         "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are " \
         "not allowed to access."
 
@@ -22,8 +22,10 @@ static int data_key_size(struct kms_call *c, size_t *ret_n)
                 if (!spec)
                         return kms_fail(c, "ValidationException", "Please specify either number of bytes or key spec.");
                 if (!text_equal(spec, "AES_256") && !text_equal(spec, "AES_128"))
-                        return kms_fail(c, "ValidationException", "1 validation error detected: Value '%s' at 'keySpec' failed to satisfy "
-                                        "constraint: Member must satisfy enum value set: [AES_256, AES_128]", spec);
+                        return kms_fail(c, "ValidationException",
+                                        "1 validation error detected: Value '%s' at 'keySpec' failed to satisfy "
+                                        "constraint: Member must satisfy enum value set: [AES_256, AES_128]",
+                                        spec);
                 return 0;
         }
         if (!json_is_integer(number))
@@ -31,9 +33,12 @@ static int data_key_size(struct kms_call *c, size_t *ret_n)
         if (spec)
                 return kms_fail(c, "ValidationException", "Please specify either number of bytes or key spec.");
         if (json_integer_value(number) < 1 || json_integer_value(number) > NUMBER_OF_BYTES_MAX)
-                return kms_fail(c, "ValidationException", "1 validation error detected: Value '%lld' at 'numberOfBytes' failed to satisfy "
-                                "constraint: Member must have value %s than or equal to %d", (long long)json_integer_value(number),
-                                json_integer_value(number) < 1 ? "greater" : "less", json_integer_value(number) < 1 ? 1 : NUMBER_OF_BYTES_MAX);
+                return kms_fail(c, "ValidationException",
+                                "1 validation error detected: Value '%lld' at 'numberOfBytes' failed to satisfy "
+                                "constraint: Member must have value %s than or equal to %d",
+                                (long long)json_integer_value(number),
+                                json_integer_value(number) < 1 ? "greater" : "less",
+                                json_integer_value(number) < 1 ? 1 : NUMBER_OF_BYTES_MAX);
         *ret_n = (size_t)json_integer_value(number);
         return 0;
 }
@@ -47,7 +52,8 @@ static int generate(struct kms_call *c, const char *action, bool with_plaintext)
         int outcome = data_key_size(c, &n);
 
         if (outcome || (outcome = kms_context(c, &aad, &n_aad, "EncryptionContext")) || (outcome = kms_grants(c)) ||
-            (outcome = kms_key(c, &use, "KeyId", action)) || (outcome = kms_usable(c, &use)) || (outcome = kms_dry_run(c)))
+            (outcome = kms_key(c, &use, "KeyId", action)) || (outcome = kms_usable(c, &use)) ||
+            (outcome = kms_dry_run(c)))
                 return outcome;
         random_bytes(plain, n);
         blob = aws_blob_new(&n_blob, use.key, (struct bytes){ aad, n_aad }, (struct bytes){ plain, n });
@@ -78,8 +84,11 @@ static int check_algorithm(struct kms_call *c, const char *name)
                 return outcome;
         if (strcmp(algorithm, "RSAES_OAEP_SHA_1") == 0 || strcmp(algorithm, "RSAES_OAEP_SHA_256") == 0)
                 return kms_fail_silently(c, "InvalidKeyUsageException");
-        return kms_fail(c, "ValidationException", "1 validation error detected: Value '%s' at 'encryptionAlgorithm' failed to satisfy constraint: "
-                        "Member must satisfy enum value set: [RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SYMMETRIC_DEFAULT]", algorithm);
+        return kms_fail(
+                c, "ValidationException",
+                "1 validation error detected: Value '%s' at 'encryptionAlgorithm' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SYMMETRIC_DEFAULT]",
+                algorithm);
 }
 
 int kms_encrypt(struct kms_call *c)
@@ -89,8 +98,9 @@ int kms_encrypt(struct kms_call *c)
         struct aws_key_use use;
         int outcome = kms_blob(c, &plain, &n_plain, "Plaintext", PLAINTEXT_MAX);
 
-        if (outcome || (outcome = check_algorithm(c, "EncryptionAlgorithm")) || (outcome = kms_context(c, &aad, &n_aad, "EncryptionContext")) ||
-            (outcome = kms_grants(c)) || (outcome = kms_key(c, &use, "KeyId", "kms:Encrypt")) || (outcome = kms_usable(c, &use)) ||
+        if (outcome || (outcome = check_algorithm(c, "EncryptionAlgorithm")) ||
+            (outcome = kms_context(c, &aad, &n_aad, "EncryptionContext")) || (outcome = kms_grants(c)) ||
+            (outcome = kms_key(c, &use, "KeyId", "kms:Encrypt")) || (outcome = kms_usable(c, &use)) ||
             (outcome = kms_dry_run(c)))
                 return outcome;
         blob = aws_blob_new(&n_blob, use.key, (struct bytes){ aad, n_aad }, (struct bytes){ plain, n_plain });
@@ -129,20 +139,23 @@ static int find_key(struct kms_call *c, struct opened *o, const char *key_name, 
         o->use.key = aws_key_find(&c->mock->keys, id, n_id);
         o->use.replica = o->use.key ? aws_key_in(o->use.key, c->region) : NULL;
         if (named.key && named.key != o->use.key)
-                return kms_fail(c, "IncorrectKeyException", "The key ID in the request does not identify a CMK that can perform this operation.");
+                return kms_fail(c, "IncorrectKeyException",
+                                "The key ID in the request does not identify a CMK that can perform this operation.");
         if (!o->use.replica)
                 return kms_deny(c, BLOB_DENIED);
         return kms_allowed(c, action, o->use.replica->arn);
 }
 
-static int open_blob(struct kms_call *c, struct opened *o, const char *key_name, const char *context_name, const char *action)
+static int open_blob(struct kms_call *c, struct opened *o, const char *key_name, const char *context_name,
+                     const char *action)
 {
         int outcome = kms_blob(c, &o->blob, &o->n_blob, "CiphertextBlob", BLOB_MAX);
 
         if (outcome || (outcome = kms_context(c, &o->aad, &o->n_aad, context_name)) || (outcome = kms_grants(c)) ||
             (outcome = find_key(c, o, key_name, action)) || (outcome = kms_usable(c, &o->use)))
                 return outcome;
-        if (aws_blob_open(&o->plain, &o->n_plain, o->use.key, (struct bytes){ o->aad, o->n_aad }, (struct bytes){ o->blob, o->n_blob }))
+        if (aws_blob_open(&o->plain, &o->n_plain, o->use.key, (struct bytes){ o->aad, o->n_aad },
+                          (struct bytes){ o->blob, o->n_blob }))
                 return kms_fail_silently(c, "InvalidCiphertextException");
         return 0;
 }
@@ -152,7 +165,8 @@ int kms_decrypt(struct kms_call *c)
         __attribute__((__cleanup__(opened_deinit))) struct opened o = { 0 };
         int outcome = check_algorithm(c, "EncryptionAlgorithm");
 
-        if (outcome || (outcome = open_blob(c, &o, "KeyId", "EncryptionContext", "kms:Decrypt")) || (outcome = kms_dry_run(c)))
+        if (outcome || (outcome = open_blob(c, &o, "KeyId", "EncryptionContext", "kms:Decrypt")) ||
+            (outcome = kms_dry_run(c)))
                 return outcome;
         json_put(c->result, "KeyId", json_string(o.use.replica->arn));
         json_put_base64(c->result, "Plaintext", o.plain, o.n_plain);
@@ -172,7 +186,8 @@ int kms_re_encrypt(struct kms_call *c)
         if (outcome || (outcome = check_algorithm(c, "DestinationEncryptionAlgorithm")) ||
             (outcome = kms_context(c, &aad, &n_aad, "DestinationEncryptionContext")) ||
             (outcome = kms_key(c, &use, "DestinationKeyId", "kms:ReEncryptTo")) || (outcome = kms_usable(c, &use)) ||
-            (outcome = open_blob(c, &o, "SourceKeyId", "SourceEncryptionContext", "kms:ReEncryptFrom")) || (outcome = kms_dry_run(c)))
+            (outcome = open_blob(c, &o, "SourceKeyId", "SourceEncryptionContext", "kms:ReEncryptFrom")) ||
+            (outcome = kms_dry_run(c)))
                 return outcome;
         blob = aws_blob_new(&n_blob, use.key, (struct bytes){ aad, n_aad }, (struct bytes){ o.plain, o.n_plain });
         json_put_base64(c->result, "CiphertextBlob", blob, n_blob);

@@ -21,7 +21,8 @@ static void put_multi_region(json_t *metadata, const struct aws_key_use *use)
         for (size_t i = 1; i < use->key->n_replicas; i++)
                 if (json_array_append_new(replicas, region_of(&use->key->replicas[i])) < 0)
                         abort();
-        json_put(configuration, "MultiRegionKeyType", json_string(use->replica == &use->key->replicas[0] ? "PRIMARY" : "REPLICA"));
+        json_put(configuration, "MultiRegionKeyType",
+                 json_string(use->replica == &use->key->replicas[0] ? "PRIMARY" : "REPLICA"));
         json_put(configuration, "PrimaryKey", region_of(&use->key->replicas[0]));
         json_put(configuration, "ReplicaKeys", replicas);
         json_put(metadata, "MultiRegionConfiguration", configuration);
@@ -31,10 +32,11 @@ static json_t *metadata_of(const struct aws_key_use *use)
 {
         const struct aws_replica *r = use->replica;
         json_t *metadata = json_take(json_pack(
-                "{s:s, s:s, s:s, s:f, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[s], s:b}", "AWSAccountId", AWS_ACCOUNT, "KeyId", use->key->id,
-                "Arn", r->arn, "CreationDate", epoch(use->key->created_usec), "Enabled", strcmp(r->state, "Enabled") == 0, "Description",
-                use->key->description, "KeyUsage", "ENCRYPT_DECRYPT", "KeyState", r->state, "Origin", "AWS_KMS", "KeyManager", "CUSTOMER",
-                "CustomerMasterKeySpec", "SYMMETRIC_DEFAULT", "KeySpec", "SYMMETRIC_DEFAULT", "EncryptionAlgorithms", "SYMMETRIC_DEFAULT",
+                "{s:s, s:s, s:s, s:f, s:b, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:[s], s:b}", "AWSAccountId", AWS_ACCOUNT,
+                "KeyId", use->key->id, "Arn", r->arn, "CreationDate", epoch(use->key->created_usec), "Enabled",
+                strcmp(r->state, "Enabled") == 0, "Description", use->key->description, "KeyUsage", "ENCRYPT_DECRYPT",
+                "KeyState", r->state, "Origin", "AWS_KMS", "KeyManager", "CUSTOMER", "CustomerMasterKeySpec",
+                "SYMMETRIC_DEFAULT", "KeySpec", "SYMMETRIC_DEFAULT", "EncryptionAlgorithms", "SYMMETRIC_DEFAULT",
                 "MultiRegion", use->key->multi_region));
 
         json_put(metadata, "CurrentKeyMaterialId", json_string(use->key->material_id));
@@ -63,12 +65,14 @@ int kms_create_key(struct kms_call *c)
         struct aws_key *key;
         int outcome = kms_text(c, &description, "Description", false, 8192);
 
-        if (outcome || (outcome = kms_text(c, &usage, "KeyUsage", false, 64)) || (outcome = kms_text(c, &spec, "KeySpec", false, 64)) ||
-            (outcome = kms_allowed(c, "kms:CreateKey", "*")))
+        if (outcome || (outcome = kms_text(c, &usage, "KeyUsage", false, 64)) ||
+            (outcome = kms_text(c, &spec, "KeySpec", false, 64)) || (outcome = kms_allowed(c, "kms:CreateKey", "*")))
                 return outcome;
         if ((usage && strcmp(usage, "ENCRYPT_DECRYPT") != 0) || (spec && strcmp(spec, "SYMMETRIC_DEFAULT") != 0))
-                return kms_fail(c, "UnsupportedOperationException", "lkm-mock-kms has symmetric keys for encryption only.");
-        key = aws_key_new(&c->mock->keys, NULL, json_flag(c->body, "MultiRegion", false), description, mock_now_usec(c->mock));
+                return kms_fail(c, "UnsupportedOperationException",
+                                "lkm-mock-kms has symmetric keys for encryption only.");
+        key = aws_key_new(&c->mock->keys, NULL, json_flag(c->body, "MultiRegion", false), description,
+                          mock_now_usec(c->mock));
         use = (struct aws_key_use){ key, aws_key_replicate(key, c->region) };
         json_put(c->result, "KeyMetadata", metadata_of(&use));
         return 0;
@@ -126,9 +130,11 @@ int kms_schedule_key_deletion(struct kms_call *c)
         int outcome;
 
         if (days < WINDOW_MIN_DAYS || days > WINDOW_MAX_DAYS)
-                return kms_fail(c, "ValidationException", "1 validation error detected: Value '%lld' at 'pendingWindowInDays' failed to satisfy "
-                                "constraint: Member must have value %s than or equal to %d", (long long)days,
-                                days < WINDOW_MIN_DAYS ? "greater" : "less", days < WINDOW_MIN_DAYS ? WINDOW_MIN_DAYS : WINDOW_MAX_DAYS);
+                return kms_fail(c, "ValidationException",
+                                "1 validation error detected: Value '%lld' at 'pendingWindowInDays' failed to satisfy "
+                                "constraint: Member must have value %s than or equal to %d",
+                                (long long)days, days < WINDOW_MIN_DAYS ? "greater" : "less",
+                                days < WINDOW_MIN_DAYS ? WINDOW_MIN_DAYS : WINDOW_MAX_DAYS);
         outcome = kms_key(c, &use, "KeyId", "kms:ScheduleKeyDeletion");
         if (outcome)
                 return outcome;

@@ -39,16 +39,16 @@ static int fail(struct kms_call *c, const char *code, const char *message_name, 
         return KMS_E_FAILED;
 }
 
-#define FORMATTED(format)                                 \
-        ({                                                \
-                va_list _list;                            \
-                char *_text = NULL;                       \
-                                                          \
-                va_start(_list, format);                  \
-                if (vasprintf(&_text, format, _list) < 0) \
-                        abort();                          \
-                va_end(_list);                            \
-                _text;                                    \
+#define FORMATTED(format)                                                                                              \
+        ({                                                                                                             \
+                va_list _list;                                                                                         \
+                char *_text = NULL;                                                                                    \
+                                                                                                                       \
+                va_start(_list, format);                                                                               \
+                if (vasprintf(&_text, format, _list) < 0)                                                              \
+                        abort();                                                                                       \
+                va_end(_list);                                                                                         \
+                _text;                                                                                                 \
         })
 
 int kms_fail(struct kms_call *c, const char *code, const char *format, ...)
@@ -96,8 +96,10 @@ static int missing(struct kms_call *c, const char *name)
 {
         _cleanup_(freep) char *shown = member(name);
 
-        return kms_fail(c, "ValidationException",
-                        "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", shown);
+        return kms_fail(
+                c, "ValidationException",
+                "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+                shown);
 }
 
 int kms_text(struct kms_call *c, const char **ret_text, const char *name, bool required, size_t max)
@@ -111,9 +113,11 @@ int kms_text(struct kms_call *c, const char **ret_text, const char *name, bool r
         if (!json_is_string(value))
                 return kms_fail_silently(c, "SerializationException");
         if (json_string_length(value) < 1 || json_string_length(value) > max)
-                return kms_fail(c, "ValidationException", "1 validation error detected: Value '%.64s' at '%s' failed to satisfy constraint: "
-                                "Member must have length %s than or equal to %zu", json_string_value(value), shown,
-                                json_string_length(value) ? "less" : "greater", json_string_length(value) ? max : 1);
+                return kms_fail(c, "ValidationException",
+                                "1 validation error detected: Value '%.64s' at '%s' failed to satisfy constraint: "
+                                "Member must have length %s than or equal to %zu",
+                                json_string_value(value), shown, json_string_length(value) ? "less" : "greater",
+                                json_string_length(value) ? max : 1);
         *ret_text = json_string_value(value);
         return 0;
 }
@@ -131,8 +135,10 @@ int kms_blob(struct kms_call *c, uint8_t **ret_data, size_t *ret_n, const char *
         if (!json_is_string(value) || base64_parse(data, ret_n, json_string_value(value), n_text) < 0)
                 return kms_fail_silently(c, "SerializationException");
         if (*ret_n < 1 || *ret_n > max)
-                return kms_fail(c, "ValidationException", "1 validation error detected: Value at '%s' failed to satisfy constraint: "
-                                "Member must have length %s than or equal to %zu", shown, *ret_n ? "less" : "greater", *ret_n ? max : 1);
+                return kms_fail(c, "ValidationException",
+                                "1 validation error detected: Value at '%s' failed to satisfy constraint: "
+                                "Member must have length %s than or equal to %zu",
+                                shown, *ret_n ? "less" : "greater", *ret_n ? max : 1);
         *ret_data = TAKE_PTR(data);
         return 0;
 }
@@ -142,7 +148,9 @@ static char *scalar_text(const json_t *value)
 {
         if (json_is_string(value))
                 return text_copy(json_string_value(value));
-        return json_is_object(value) || json_is_array(value) || json_is_null(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
+        return json_is_object(value) || json_is_array(value) || json_is_null(value)
+                       ? NULL
+                       : json_dumps(value, JSON_ENCODE_ANY);
 }
 
 int kms_context(struct kms_call *c, uint8_t **ret_aad, size_t *ret_n, const char *name)
@@ -157,7 +165,8 @@ int kms_context(struct kms_call *c, uint8_t **ret_aad, size_t *ret_n, const char
                 return 0;
         if (!json_is_object(value))
                 return kms_fail_silently(c, "SerializationException");
-        json_object_foreach(value, key, pair) {
+        json_object_foreach(value, key, pair)
+        {
                 _cleanup_(freep) char *text = scalar_text(pair);
 
                 if (!text)
@@ -185,9 +194,11 @@ int kms_grants(struct kms_call *c)
         if (!json_is_array(tokens))
                 return kms_fail_silently(c, "SerializationException");
         if (json_array_size(tokens) > GRANTS_MAX)
-                return kms_fail(c, "ValidationException", "1 validation error detected: Value at 'grantTokens' failed to satisfy constraint: "
+                return kms_fail(c, "ValidationException",
+                                "1 validation error detected: Value at 'grantTokens' failed to satisfy constraint: "
                                 "Member must have length less than or equal to 10");
-        json_array_foreach(tokens, i, token) {
+        json_array_foreach(tokens, i, token)
+        {
                 if (!json_is_string(token))
                         return kms_fail_silently(c, "SerializationException");
                 if (json_string_length(token) < 1 || json_string_length(token) > GRANT_TOKEN_MAX ||
@@ -205,7 +216,8 @@ static bool granted(const struct kms_call *c, const char *action)
         json_t *token;
         size_t i;
 
-        json_array_foreach(tokens, i, token) {
+        json_array_foreach(tokens, i, token)
+        {
                 const json_t *actions = json_object_get(c->mock->identities.grants, json_string_value(token));
 
                 if (actions && aws_policy_allows(actions, action))
@@ -218,8 +230,10 @@ int kms_allowed(struct kms_call *c, const char *action, const char *resource)
 {
         if (aws_policy_allows(c->user->policy, action) || granted(c, action))
                 return 0;
-        return kms_deny(c, "User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action",
-                        c->user->arn, action, resource, action);
+        return kms_deny(
+                c,
+                "User: %s is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action",
+                c->user->arn, action, resource, action);
 }
 
 int kms_key(struct kms_call *c, struct aws_key_use *ret, const char *name, const char *action)
@@ -235,8 +249,10 @@ int kms_key(struct kms_call *c, struct aws_key_use *ret, const char *name, const
         if (outcome)
                 return outcome;
         if (found == AWS_KEY_E_FOREIGN)
-                return kms_deny(c, "User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
-                                c->user->arn, action, id, action);
+                return kms_deny(
+                        c,
+                        "User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
+                        c->user->arn, action, id, action);
         return found ? kms_fail(c, "NotFoundException", "%s", problem) : 0;
 }
 
@@ -251,7 +267,8 @@ int kms_dry_run(struct kms_call *c)
 {
         if (!json_flag(c->body, "DryRun", false))
                 return 0;
-        return kms_fail(c, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set.");
+        return kms_fail(c, "DryRunOperationException",
+                        "The request would have succeeded, but the DryRun option is set.");
 }
 
 /* ---- the service ---- */
@@ -277,10 +294,12 @@ static void answer_unauthenticated(struct answer *a, int outcome, const char *re
                 answer_error(a, 400, "IncompleteSignatureException", "message", reason);
                 break;
         case AWS_AUTH_E_UNKNOWN:
-                answer_error(a, 400, "UnrecognizedClientException", "message", "The security token included in the request is invalid.");
+                answer_error(a, 400, "UnrecognizedClientException", "message",
+                             "The security token included in the request is invalid.");
                 break;
         case AWS_AUTH_E_EXPIRED:
-                answer_error(a, 400, "ExpiredTokenException", "message", "The security token included in the request is expired");
+                answer_error(a, 400, "ExpiredTokenException", "message",
+                             "The security token included in the request is expired");
                 break;
         default:
                 answer_error(a, 400, "InvalidSignatureException", "message", reason);
@@ -339,6 +358,10 @@ static void expire(struct mock *m)
         aws_sessions_expire(&m->identities, mock_now_usec(m));
 }
 
-const struct service service_kms = {
-        .name = "kms", .claims = claims, .identify = identify, .handle = handle, .throttle = throttle, .fail = fail_status, .expire = expire
-};
+const struct service service_kms = { .name = "kms",
+                                     .claims = claims,
+                                     .identify = identify,
+                                     .handle = handle,
+                                     .throttle = throttle,
+                                     .fail = fail_status,
+                                     .expire = expire };

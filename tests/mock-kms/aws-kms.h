@@ -18,7 +18,7 @@ struct kms_call {
         json_t *result;
 
         int status;
-        const char *code;         /* static */
+        const char *code; /* static */
         const char *message_name; /* "message", "Message", or NULL: KMS is not of one mind */
         char *message;
 };

@@ -29,9 +29,10 @@ static void form_parse(struct evkeyvalq *ret, const struct request *r)
 static void answer_error(struct answer *a, int status, const char *code, const char *message, const char *request_id)
 {
         _cleanup_(freep) char *quoted = evhttp_htmlescape(message);
-        _cleanup_(freep) char *xml = text_format("<ErrorResponse xmlns=\"" XMLNS "\">\n  <Error>\n    <Type>%s</Type>\n    <Code>%s</Code>\n"
-                                                 "    <Message>%s</Message>\n  </Error>\n  <RequestId>%s</RequestId>\n</ErrorResponse>\n",
-                                                 status < 500 ? "Sender" : "Receiver", code, quoted ? quoted : "", request_id);
+        _cleanup_(freep) char *xml =
+                text_format("<ErrorResponse xmlns=\"" XMLNS "\">\n  <Error>\n    <Type>%s</Type>\n    <Code>%s</Code>\n"
+                            "    <Message>%s</Message>\n  </Error>\n  <RequestId>%s</RequestId>\n</ErrorResponse>\n",
+                            status < 500 ? "Sender" : "Receiver", code, quoted ? quoted : "", request_id);
 
         answer_text(a, status, "text/xml", xml);
 }
@@ -48,27 +49,32 @@ static const char *parameter(struct sts_call *c, const char *name)
 
 static bool session_name_is_valid(const char *name)
 {
-        return name && strlen(name) >= 2 && strlen(name) <= 64 && strspn(name, TEXT_UPPER TEXT_LOWER TEXT_DIGITS "_+=,.@-") == strlen(name);
+        return name && strlen(name) >= 2 && strlen(name) <= 64 &&
+               strspn(name, TEXT_UPPER TEXT_LOWER TEXT_DIGITS "_+=,.@-") == strlen(name);
 }
 
 /* Role, session name and duration, which both calls have. Return: false after the error. */
 static bool common_parameters(struct sts_call *c, uint64_t *ret_seconds)
 {
-        const char *role = parameter(c, "RoleArn"), *session = parameter(c, "RoleSessionName"), *duration = parameter(c, "DurationSeconds");
+        const char *role = parameter(c, "RoleArn"), *session = parameter(c, "RoleSessionName"),
+                   *duration = parameter(c, "DurationSeconds");
 
         *ret_seconds = SECONDS_STANDARD;
         if (!role || strlen(role) < 20 || strlen(role) > 2048) {
-                fail(c, 400, "ValidationError", "1 validation error detected: Value at 'roleArn' failed to satisfy constraint: "
+                fail(c, 400, "ValidationError",
+                     "1 validation error detected: Value at 'roleArn' failed to satisfy constraint: "
                      "Member must have length greater than or equal to 20");
         } else if (!text_starts(role, "arn:") || !strstr(role, ":role/")) {
                 _cleanup_(freep) char *message = text_format("%s is invalid", role);
 
                 fail(c, 400, "ValidationError", message);
         } else if (!session_name_is_valid(session)) {
-                fail(c, 400, "ValidationError", "1 validation error detected: Value at 'roleSessionName' failed to satisfy constraint: "
+                fail(c, 400, "ValidationError",
+                     "1 validation error detected: Value at 'roleSessionName' failed to satisfy constraint: "
                      "Member must satisfy regular expression pattern: [\\w+=,.@-]*");
         } else if (duration && (!text_number(ret_seconds, duration, SECONDS_MAX) || *ret_seconds < SECONDS_MIN)) {
-                fail(c, 400, "ValidationError", "1 validation error detected: Value at 'durationSeconds' failed to satisfy constraint: "
+                fail(c, 400, "ValidationError",
+                     "1 validation error detected: Value at 'durationSeconds' failed to satisfy constraint: "
                      "Member must have value between 900 and 43200");
         } else {
                 return true;
@@ -79,10 +85,11 @@ static bool common_parameters(struct sts_call *c, uint64_t *ret_seconds)
 /* "arn:aws:iam::ACCOUNT:role/NAME" and a session give "arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION". */
 static char *session_arn(const char *role, const char *session)
 {
-        const char *name = strstr(role, ":role/") + strlen(":role/"), *account = strstr(role, ":iam::"), *base = strrchr(role, '/');
+        const char *name = strstr(role, ":role/") + strlen(":role/"), *account = strstr(role, ":iam::"),
+                   *base = strrchr(role, '/');
 
-        return text_format("arn:aws:sts::%.12s:assumed-role/%s/%s", account ? account + strlen(":iam::") : AWS_ACCOUNT, base ? base + 1 : name,
-                           session);
+        return text_format("arn:aws:sts::%.12s:assumed-role/%s/%s", account ? account + strlen(":iam::") : AWS_ACCOUNT,
+                           base ? base + 1 : name, session);
 }
 
 static void answer_session(struct sts_call *c, const char *action, uint64_t seconds, const char *extra)
@@ -95,12 +102,14 @@ static void answer_session(struct sts_call *c, const char *action, uint64_t seco
         char expiration[CLOCK_TEXT_LENGTH + 1];
 
         clock_format(expiration, expires);
-        xml = text_format("<%sResponse xmlns=\"" XMLNS "\">\n  <%sResult>\n%s    <AssumedRoleUser>\n      <AssumedRoleId>AROAMOCKMOCKMOCKMOCKM:%s"
-                          "</AssumedRoleId>\n      <Arn>%s</Arn>\n    </AssumedRoleUser>\n    <Credentials>\n      <AccessKeyId>%s</AccessKeyId>\n"
-                          "      <SecretAccessKey>%s</SecretAccessKey>\n      <SessionToken>%s</SessionToken>\n      <Expiration>%s</Expiration>\n"
-                          "    </Credentials>\n  </%sResult>\n  <ResponseMetadata>\n    <RequestId>%s</RequestId>\n  </ResponseMetadata>\n</%sResponse>\n",
-                          action, action, extra, session, arn, u->access_key_id, u->secret, u->session_token, expiration, action, c->request_id,
-                          action);
+        xml = text_format(
+                "<%sResponse xmlns=\"" XMLNS
+                "\">\n  <%sResult>\n%s    <AssumedRoleUser>\n      <AssumedRoleId>AROAMOCKMOCKMOCKMOCKM:%s"
+                "</AssumedRoleId>\n      <Arn>%s</Arn>\n    </AssumedRoleUser>\n    <Credentials>\n      <AccessKeyId>%s</AccessKeyId>\n"
+                "      <SecretAccessKey>%s</SecretAccessKey>\n      <SessionToken>%s</SessionToken>\n      <Expiration>%s</Expiration>\n"
+                "    </Credentials>\n  </%sResult>\n  <ResponseMetadata>\n    <RequestId>%s</RequestId>\n  </ResponseMetadata>\n</%sResponse>\n",
+                action, action, extra, session, arn, u->access_key_id, u->secret, u->session_token, expiration, action,
+                c->request_id, action);
         answer_text(c->answer, 200, "text/xml", xml);
 }
 
@@ -108,7 +117,8 @@ static void answer_session(struct sts_call *c, const char *action, uint64_t seco
 
 static void deny(struct sts_call *c, const char *action, const char *resource)
 {
-        _cleanup_(freep) char *message = text_format("User: %s is not authorized to perform: %s on resource: %s", c->user->arn, action, resource);
+        _cleanup_(freep) char *message = text_format("User: %s is not authorized to perform: %s on resource: %s",
+                                                     c->user->arn, action, resource);
 
         fail(c, 403, "AccessDenied", message);
 }
@@ -138,30 +148,36 @@ static void assume_role_with_web_identity(struct sts_call *c)
         if (!common_parameters(c, &seconds))
                 return;
         if (!token || strlen(token) < 4 || strlen(token) > 20000) {
-                fail(c, 400, "ValidationError", "1 validation error detected: Value at 'webIdentityToken' failed to satisfy constraint: "
+                fail(c, 400, "ValidationError",
+                     "1 validation error detected: Value at 'webIdentityToken' failed to satisfy constraint: "
                      "Member must have length greater than or equal to 4");
                 return;
         }
         known = json_object_get(c->mock->identities.web_identity, token);
         if (!known) {
-                fail(c, 400, "InvalidIdentityToken", "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)");
+                fail(c, 400, "InvalidIdentityToken",
+                     "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)");
         } else if (json_flag(known, "expired", false)) {
-                fail(c, 400, "ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time");
+                fail(c, 400, "ExpiredTokenException",
+                     "Token expired: current date/time must be before the expiration date/time");
         } else if (json_text(known, "role_arn") && !text_equal(json_text(known, "role_arn"), parameter(c, "RoleArn"))) {
                 fail(c, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
         } else {
-                answer_session(c, "AssumeRoleWithWebIdentity", seconds,
-                               "    <SubjectFromWebIdentityToken>system:serviceaccount:default:lkm</SubjectFromWebIdentityToken>\n"
-                               "    <Audience>sts.amazonaws.com</Audience>\n");
+                answer_session(
+                        c, "AssumeRoleWithWebIdentity", seconds,
+                        "    <SubjectFromWebIdentityToken>system:serviceaccount:default:lkm</SubjectFromWebIdentityToken>\n"
+                        "    <Audience>sts.amazonaws.com</Audience>\n");
         }
 }
 
 static void get_caller_identity(struct sts_call *c)
 {
-        _cleanup_(freep) char *xml = text_format("<GetCallerIdentityResponse xmlns=\"" XMLNS "\">\n  <GetCallerIdentityResult>\n    <Arn>%s</Arn>\n"
-                                                 "    <UserId>%s</UserId>\n    <Account>" AWS_ACCOUNT "</Account>\n  </GetCallerIdentityResult>\n"
-                                                 "  <ResponseMetadata>\n    <RequestId>%s</RequestId>\n  </ResponseMetadata>\n"
-                                                 "</GetCallerIdentityResponse>\n", c->user->arn, c->user->access_key_id, c->request_id);
+        _cleanup_(freep) char *xml = text_format(
+                "<GetCallerIdentityResponse xmlns=\"" XMLNS "\">\n  <GetCallerIdentityResult>\n    <Arn>%s</Arn>\n"
+                "    <UserId>%s</UserId>\n    <Account>" AWS_ACCOUNT "</Account>\n  </GetCallerIdentityResult>\n"
+                "  <ResponseMetadata>\n    <RequestId>%s</RequestId>\n  </ResponseMetadata>\n"
+                "</GetCallerIdentityResponse>\n",
+                c->user->arn, c->user->access_key_id, c->request_id);
 
         answer_text(c->answer, 200, "text/xml", xml);
 }
@@ -180,7 +196,8 @@ static const struct {
 
 static bool claims(const struct request *r)
 {
-        return strcmp(r->path, "/") == 0 && text_starts(request_header(r, "Content-Type"), "application/x-www-form-urlencoded");
+        return strcmp(r->path, "/") == 0 &&
+               text_starts(request_header(r, "Content-Type"), "application/x-www-form-urlencoded");
 }
 
 static void identify(struct request *r)
@@ -255,7 +272,8 @@ static void throttle(const struct request *r, struct answer *a)
 
 static void fail_status(const struct request *r, struct answer *a, int status)
 {
-        answer_error(a, status, status == 503 ? "ServiceUnavailable" : "InternalFailure", "", "00000000-0000-4000-8000-000000000000");
+        answer_error(a, status, status == 503 ? "ServiceUnavailable" : "InternalFailure", "",
+                     "00000000-0000-4000-8000-000000000000");
 }
 
 static void expire(struct mock *m)
@@ -263,6 +281,10 @@ static void expire(struct mock *m)
         aws_sessions_expire(&m->identities, mock_now_usec(m));
 }
 
-const struct service service_sts = {
-        .name = "sts", .claims = claims, .identify = identify, .handle = handle, .throttle = throttle, .fail = fail_status, .expire = expire
-};
+const struct service service_sts = { .name = "sts",
+                                     .claims = claims,
+                                     .identify = identify,
+                                     .handle = handle,
+                                     .throttle = throttle,
+                                     .fail = fail_status,
+                                     .expire = expire };

@@ -23,15 +23,17 @@ struct profile {
         const char *constraints, *usage, *extended_usage, *alternative_names; /* or NULL */
 };
 
-static const struct profile profile_ca = { "lkm-mock-kms throw-away CA", "critical,CA:TRUE,pathlen:0", "critical,keyCertSign,cRLSign", NULL, NULL };
-static const struct profile profile_server = { "lkm-mock-kms", "critical,CA:FALSE", "critical,digitalSignature", "serverAuth",
-                                               "DNS:localhost,IP:127.0.0.1,IP:::1" };
-static const struct profile profile_client = { "lkm-mock-client", "critical,CA:FALSE", "critical,digitalSignature", "clientAuth",
-                                               "DNS:lkm-mock-client" };
+static const struct profile profile_ca = { "lkm-mock-kms throw-away CA", "critical,CA:TRUE,pathlen:0",
+                                           "critical,keyCertSign,cRLSign", NULL, NULL };
+static const struct profile profile_server = { "lkm-mock-kms", "critical,CA:FALSE", "critical,digitalSignature",
+                                               "serverAuth", "DNS:localhost,IP:127.0.0.1,IP:::1" };
+static const struct profile profile_client = { "lkm-mock-client", "critical,CA:FALSE", "critical,digitalSignature",
+                                               "clientAuth", "DNS:lkm-mock-client" };
 
 static bool add_extension(X509 *certificate, X509V3_CTX *context, int nid, const char *value)
 {
-        _cleanup_(X509_EXTENSION_freep) X509_EXTENSION *extension = value ? X509V3_EXT_conf_nid(NULL, context, nid, value) : NULL;
+        _cleanup_(X509_EXTENSION_freep) X509_EXTENSION *extension =
+                value ? X509V3_EXT_conf_nid(NULL, context, nid, value) : NULL;
 
         return !value || (extension && X509_add_ext(certificate, extension, -1) == 1);
 }
@@ -48,14 +50,17 @@ static bool fill(X509 *certificate, const struct profile *p, EVP_PKEY *key, X509
                ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1) == 1 &&
                X509_gmtime_adj(X509_getm_notBefore(certificate), -VALID_BEFORE_SECONDS) &&
                X509_gmtime_adj(X509_getm_notAfter(certificate), VALID_SECONDS) &&
-               X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)p->name, -1, -1, 0) == 1 &&
-               X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) == 1 && X509_set_pubkey(certificate, key) == 1 &&
+               X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, (const unsigned char *)p->name, -1, -1, 0) ==
+                       1 &&
+               X509_set_issuer_name(certificate, X509_get_subject_name(issuer)) == 1 &&
+               X509_set_pubkey(certificate, key) == 1 &&
                add_extension(certificate, &context, NID_basic_constraints, p->constraints) &&
                add_extension(certificate, &context, NID_key_usage, p->usage) &&
                add_extension(certificate, &context, NID_ext_key_usage, p->extended_usage) &&
                add_extension(certificate, &context, NID_subject_alt_name, p->alternative_names) &&
                add_extension(certificate, &context, NID_subject_key_identifier, "hash") &&
-               add_extension(certificate, &context, NID_authority_key_identifier, issuer == certificate ? NULL : "keyid:always");
+               add_extension(certificate, &context, NID_authority_key_identifier,
+                             issuer == certificate ? NULL : "keyid:always");
 }
 
 /* @ca: NULL for a certificate that signs itself. */
@@ -100,8 +105,9 @@ int ca_server_context(const struct ca *ca, SSL_CTX **ret_context)
 
         if (r < 0)
                 return r;
-        if (!context || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 || SSL_CTX_use_certificate(context, certificate) != 1 ||
-            SSL_CTX_use_PrivateKey(context, key) != 1 || SSL_CTX_add_client_CA(context, ca->certificate) != 1 ||
+        if (!context || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 ||
+            SSL_CTX_use_certificate(context, certificate) != 1 || SSL_CTX_use_PrivateKey(context, key) != 1 ||
+            SSL_CTX_add_client_CA(context, ca->certificate) != 1 ||
             X509_STORE_add_cert(SSL_CTX_get_cert_store(context), ca->certificate) != 1 ||
             SSL_CTX_set_session_id_context(context, session_id, sizeof(session_id) - 1) != 1)
                 return -EIO;
@@ -135,7 +141,9 @@ static int write_key(const char *directory, const char *name, EVP_PKEY *key)
         _cleanup_(fclosep) FILE *file = NULL;
         int r = open_file(&file, directory, name, 0600);
 
-        return r < 0 ? r : PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1 && fflush(file) == 0 ? 0 : -EIO;
+        return r < 0                                                                                  ? r
+               : PEM_write_PrivateKey(file, key, NULL, NULL, 0, NULL, NULL) == 1 && fflush(file) == 0 ? 0
+                                                                                                      : -EIO;
 }
 
 int ca_write_files(const struct ca *ca, const char *directory)

@@ -21,13 +21,13 @@ static json_t *refuse(struct control_call *c, const char *problem)
 }
 
 /* json_unpack() where every member must be known. Evaluates to false after the sentence is set. */
-#define UNPACK(call, ...)                                                                               \
-        ({                                                                                              \
-                json_error_t _error;                                                                    \
-                bool _done = json_unpack_ex((call)->body, &_error, JSON_STRICT, __VA_ARGS__) == 0;      \
-                if (!_done)                                                                             \
-                        refuse((call), _error.text);                                                    \
-                _done;                                                                                  \
+#define UNPACK(call, ...)                                                                                              \
+        ({                                                                                                             \
+                json_error_t _error;                                                                                   \
+                bool _done = json_unpack_ex((call)->body, &_error, JSON_STRICT, __VA_ARGS__) == 0;                     \
+                if (!_done)                                                                                            \
+                        refuse((call), _error.text);                                                                   \
+                _done;                                                                                                 \
         })
 
 static json_t *done(void)
@@ -42,9 +42,7 @@ static bool is_policy(const json_t *policy)
 
         if (policy && !json_is_array(policy))
                 return false;
-        json_array_foreach(policy, i, action)
-                if (!json_is_string(action))
-                        return false;
+        json_array_foreach(policy, i, action) if (!json_is_string(action)) return false;
         return true;
 }
 
@@ -57,14 +55,16 @@ static json_t *post_user(struct control_call *c)
         json_int_t expires_in = 0;
         _cleanup_(freep) char *arn = NULL;
 
-        if (!UNPACK(c, "{s:s, s:s, s?s, s?I, s?o, s?s}", "access_key_id", &id, "secret_access_key", &secret, "session_token", &token,
-                    "expires_in", &expires_in, "policy", &policy, "name", &name))
+        if (!UNPACK(c, "{s:s, s:s, s?s, s?I, s?o, s?s}", "access_key_id", &id, "secret_access_key", &secret,
+                    "session_token", &token, "expires_in", &expires_in, "policy", &policy, "name", &name))
                 return NULL;
         if (!is_policy(policy))
                 return refuse(c, "policy must be a list of actions");
         arn = text_format("arn:aws:iam::" AWS_ACCOUNT ":user/%s", name);
         aws_user_put(&c->mock->identities, arn, id, secret, token,
-                     json_object_get(c->body, "expires_in") ? mock_now_usec(c->mock) + (uint64_t)(expires_in * (json_int_t)USEC_PER_SEC) : USEC_INFINITY,
+                     json_object_get(c->body, "expires_in")
+                             ? mock_now_usec(c->mock) + (uint64_t)(expires_in * (json_int_t)USEC_PER_SEC)
+                             : USEC_INFINITY,
                      policy);
         return json_pack("{s:s}", "arn", arn);
 }
@@ -105,12 +105,14 @@ static json_t *key_report(const struct aws_key *k)
 }
 
 /* In each of @regions, with @alias and @state where they are given. */
-static bool spread_key(struct control_call *c, struct aws_key *k, const json_t *regions, const char *alias, const char *state)
+static bool spread_key(struct control_call *c, struct aws_key *k, const json_t *regions, const char *alias,
+                       const char *state)
 {
         json_t *value;
         size_t i;
 
-        json_array_foreach(regions, i, value) {
+        json_array_foreach(regions, i, value)
+        {
                 const char *region = json_string_value(value);
                 struct aws_replica *r = region ? aws_key_replicate(k, region) : NULL;
 
@@ -136,8 +138,8 @@ static json_t *post_key(struct control_call *c)
         _cleanup_(json_decrefp) json_t *standard = json_take(json_pack("[s]", "us-east-1"));
         struct aws_key *k;
 
-        if (!UNPACK(c, "{s?s, s?b, s?o, s?s, s?s}", "key_id", &id, "multi_region", &multi_region, "regions", &regions, "alias", &alias, "state",
-                    &state))
+        if (!UNPACK(c, "{s?s, s?b, s?o, s?s, s?s}", "key_id", &id, "multi_region", &multi_region, "regions", &regions,
+                    "alias", &alias, "state", &state))
                 return NULL;
         if (regions && (!json_is_array(regions) || json_array_size(regions) == 0))
                 return refuse(c, "regions must be a list of names");
@@ -188,7 +190,8 @@ static json_t *post_web_identity(struct control_call *c)
 
         if (!UNPACK(c, "{s:s, s?s, s?b}", "token", &token, "role_arn", &role_arn, "expired", &expired))
                 return NULL;
-        json_put(c->mock->identities.web_identity, token, json_pack("{s:s?, s:b}", "role_arn", role_arn, "expired", expired));
+        json_put(c->mock->identities.web_identity, token,
+                 json_pack("{s:s?, s:b}", "role_arn", role_arn, "expired", expired));
         return done();
 }
 
@@ -199,8 +202,8 @@ static json_t *post_metadata(struct control_call *c)
         json_int_t expires_in = 0;
         json_t *policy = NULL;
 
-        if (!UNPACK(c, "{s?s, s?s, s?s, s?s, s?I, s?o}", "role", &role, "region", &region, "container_token", &token, "code", &code, "expires_in",
-                    &expires_in, "policy", &policy))
+        if (!UNPACK(c, "{s?s, s?s, s?s, s?s, s?I, s?o}", "role", &role, "region", &region, "container_token", &token,
+                    "code", &code, "expires_in", &expires_in, "policy", &policy))
                 return NULL;
         if (!is_policy(policy))
                 return refuse(c, "policy must be a list of actions");
@@ -270,8 +273,10 @@ static json_t *post_fault(struct control_call *c)
         const char *kind;
         struct fault f = { 0 };
 
-        if (!UNPACK(c, "{s?{s?s, s?s}, s:s, s?I, s?I, s?i, s?s, s?s, s?s}", "match", "service", &f.service, "operation", &f.operation, "kind", &kind,
-                    "count", &count, "delay_msec", &delay_msec, "status", &f.status, "body", &f.body, "region", &f.region, "location", &f.location))
+        if (!UNPACK(c, "{s?{s?s, s?s}, s:s, s?I, s?I, s?i, s?i, s?s, s?s, s?s}", "match", "service", &f.service,
+                    "operation", &f.operation, "kind", &kind, "count", &count, "delay_msec", &delay_msec, "status",
+                    &f.status, "retry_after", &f.retry_after, "body", &f.body, "region", &f.region, "location",
+                    &f.location))
                 return NULL;
         f.kind = fault_kind_parse(kind);
         f.count = count;
@@ -333,22 +338,14 @@ static const struct {
         const char *method, *path;
         json_t *(*handle)(struct control_call *c);
 } handlers[] = {
-        { "POST", "aws/user", post_user },
-        { "POST", "aws/role", post_role },
-        { "POST", "aws/grant", post_grant },
-        { "POST", "aws/key", post_key },
-        { "POST", "key-state", post_key_state },
-        { "POST", "sts/web-identity", post_web_identity },
-        { "POST", "metadata", post_metadata },
-        { "POST", "vault/root", post_vault_root },
-        { "POST", "vault/jwt", post_vault_jwt },
-        { "POST", "vault/product", post_vault_product },
-        { "POST", "fault", post_fault },
-        { "DELETE", "fault", delete_fault },
-        { "POST", "clock", post_clock },
-        { "GET", "log", get_log },
-        { "DELETE", "log", delete_log },
-        { "POST", "reset", post_reset },
+        { "POST", "aws/user", post_user },       { "POST", "aws/role", post_role },
+        { "POST", "aws/grant", post_grant },     { "POST", "aws/key", post_key },
+        { "POST", "key-state", post_key_state }, { "POST", "sts/web-identity", post_web_identity },
+        { "POST", "metadata", post_metadata },   { "POST", "vault/root", post_vault_root },
+        { "POST", "vault/jwt", post_vault_jwt }, { "POST", "vault/product", post_vault_product },
+        { "POST", "fault", post_fault },         { "DELETE", "fault", delete_fault },
+        { "POST", "clock", post_clock },         { "GET", "log", get_log },
+        { "DELETE", "log", delete_log },         { "POST", "reset", post_reset },
 };
 
 bool control_claims(const struct request *r)
@@ -373,7 +370,8 @@ void control_handle(struct control *control, const struct request *r, struct ans
         for (size_t i = 0; i < ELEMENTSOF(handlers); i++) {
                 json_t *result;
 
-                if (strcmp(r->path + strlen(PREFIX), handlers[i].path) != 0 || strcmp(r->method, handlers[i].method) != 0)
+                if (strcmp(r->path + strlen(PREFIX), handlers[i].path) != 0 ||
+                    strcmp(r->method, handlers[i].method) != 0)
                         continue;
                 result = handlers[i].handle(&c);
                 if (c.problem)

@@ -65,5 +65,6 @@ char *duration_format(uint64_t seconds)
         _cleanup_(freep) char *minutes = text_format("%llum", (unsigned long long)(seconds / 60 % 60));
         _cleanup_(freep) char *rest = text_format("%llus", (unsigned long long)(seconds % 60));
 
-        return text_format("%s%s%s", seconds >= 3600 ? hours : "", seconds / 60 % 60 ? minutes : "", seconds % 60 || !seconds ? rest : "");
+        return text_format("%s%s%s", seconds >= 3600 ? hours : "", seconds / 60 % 60 ? minutes : "",
+                           seconds % 60 || !seconds ? rest : "");
 }

@@ -2,10 +2,14 @@
 #include "tests/mock-kms/fault.h"
 
 static const char *const names[] = {
-        [FAULT_THROTTLE] = "throttle", [FAULT_DELAY] = "delay",
-        [FAULT_CUT] = "cut", [FAULT_STATUS] = "status",
-        [FAULT_EXPIRE_TOKENS] = "expire-tokens", [FAULT_LOSE_REGION] = "lose-region",
-        [FAULT_REDIRECT] = "redirect", [FAULT_GARBAGE] = "garbage",
+        [FAULT_THROTTLE] = "throttle",
+        [FAULT_DELAY] = "delay",
+        [FAULT_CUT] = "cut",
+        [FAULT_STATUS] = "status",
+        [FAULT_EXPIRE_TOKENS] = "expire-tokens",
+        [FAULT_LOSE_REGION] = "lose-region",
+        [FAULT_REDIRECT] = "redirect",
+        [FAULT_GARBAGE] = "garbage",
 };
 
 enum fault_kind fault_kind_parse(const char *name)
@@ -41,7 +45,7 @@ void faults_deinit(struct faults *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->list)
+        list_for_each_safe (node, following, &s->list)
                 fault_free(list_entry(node, struct fault, link));
 }
 
@@ -53,6 +57,7 @@ void fault_add(struct faults *s, const struct fault *f)
         copy->count = f->count;
         copy->delay_msec = f->delay_msec;
         copy->status = f->status;
+        copy->retry_after = f->retry_after;
         text_set(&copy->service, f->service);
         text_set(&copy->operation, f->operation);
         text_set(&copy->region, f->region);
@@ -72,7 +77,8 @@ static bool operation_matches(const char *wanted, const char *operation)
 
 static bool matches(const struct fault *f, const char *service, const struct request *r)
 {
-        return (!f->service || strcmp(f->service, service) == 0) && (!f->operation || operation_matches(f->operation, r->operation)) &&
+        return (!f->service || strcmp(f->service, service) == 0) &&
+               (!f->operation || operation_matches(f->operation, r->operation)) &&
                (!f->region || strcmp(f->region, r->region) == 0);
 }
 
@@ -81,7 +87,7 @@ void fault_take(struct fault_plan *ret, struct faults *s, const char *service, c
         struct list *node, *following;
 
         *ret = (struct fault_plan){ 0 };
-        list_for_each_safe(node, following, &s->list) {
+        list_for_each_safe (node, following, &s->list) {
                 struct fault *f = list_entry(node, struct fault, link);
 
                 if (!matches(f, service, r) || (f->kind != FAULT_DELAY && ret->kind != FAULT_NONE))
@@ -90,6 +96,7 @@ void fault_take(struct fault_plan *ret, struct faults *s, const char *service, c
                 if (f->kind != FAULT_DELAY) {
                         ret->kind = f->kind;
                         ret->status = f->status;
+                        ret->retry_after = f->retry_after;
                         text_set(&ret->body, f->body);
                         text_set(&ret->location, f->location);
                 }

@@ -10,23 +10,24 @@
 
 enum fault_kind {
         FAULT_NONE,
-        FAULT_THROTTLE,      /* too many requests */
-        FAULT_DELAY,         /* the answer comes later; others are served meanwhile */
-        FAULT_CUT,           /* the connection ends in the middle of the answer's body */
-        FAULT_STATUS,        /* another status, with a body of one's own or the service's usual one */
+        FAULT_THROTTLE, /* too many requests */
+        FAULT_DELAY, /* the answer comes later; others are served meanwhile */
+        FAULT_CUT, /* the connection ends in the middle of the answer's body */
+        FAULT_STATUS, /* another status, with a body of one's own or the service's usual one */
         FAULT_EXPIRE_TOKENS, /* at once, when it is set */
-        FAULT_LOSE_REGION,   /* the connection ends without any answer */
-        FAULT_REDIRECT,      /* 307 to the same path at another place */
-        FAULT_GARBAGE,       /* 200 with a body that is none */
+        FAULT_LOSE_REGION, /* the connection ends without any answer */
+        FAULT_REDIRECT, /* 307 to the same path at another place */
+        FAULT_GARBAGE, /* 200 with a body that is none */
 };
 
 struct fault {
         struct list link;
         enum fault_kind kind;
         char *service, *operation, *region; /* NULL matches all */
-        int64_t count;                      /* how often; -1 = until it is removed */
+        int64_t count; /* how often; -1 = until it is removed */
         uint64_t delay_msec;
         int status;
+        int retry_after; /* seconds, for throttle and status; 0 = not said, as the services themselves do */
         char *body, *location; /* or NULL */
 };
 
@@ -38,7 +39,7 @@ struct faults {
 struct fault_plan {
         uint64_t delay_msec;
         enum fault_kind kind; /* never FAULT_DELAY */
-        int status;
+        int status, retry_after;
         char *body, *location; /* or NULL */
 };
 

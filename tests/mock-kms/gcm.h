@@ -6,7 +6,13 @@
 
 #include "common/bytes.h"
 
-enum { GCM_KEY_SIZE = 32, GCM_NONCE_SIZE = 12, GCM_TAG_SIZE = 16, GCM_OVERHEAD = GCM_NONCE_SIZE + GCM_TAG_SIZE, SHA256_SIZE = 32 };
+enum {
+        GCM_KEY_SIZE = 32,
+        GCM_NONCE_SIZE = 12,
+        GCM_TAG_SIZE = 16,
+        GCM_OVERHEAD = GCM_NONCE_SIZE + GCM_TAG_SIZE,
+        SHA256_SIZE = 32
+};
 
 /** gcm_seal() - @ret_sealed: room for plain.n + GCM_OVERHEAD bytes. */
 void gcm_seal(uint8_t *ret_sealed, const uint8_t key[GCM_KEY_SIZE], struct bytes aad, struct bytes plain);

@@ -36,12 +36,13 @@ static json_t *member(json_t *object, const char *name)
         return json_object_get(object, name);
 }
 
-void journal_end(struct journal *j, const char *service, const char *operation, const char *region, int status, const char *fault)
+void journal_end(struct journal *j, const char *service, const char *operation, const char *region, int status,
+                 const char *fault)
 {
         json_t *of_operation = member(member(j->counters, service), operation);
         _cleanup_(freep) char *key = text_format("%d", status);
-        _cleanup_(freep) char *line = text_format("%s %s%s%s %d%s%s", service, operation, *region ? " " : "", region, status, fault ? " " : "",
-                                                  fault ? fault : "");
+        _cleanup_(freep) char *line = text_format("%s %s%s%s %d%s%s", service, operation, *region ? " " : "", region,
+                                                  status, fault ? " " : "", fault ? fault : "");
 
         j->in_flight--;
         j->n_requests++;
@@ -54,7 +55,8 @@ void journal_end(struct journal *j, const char *service, const char *operation, 
 
 json_t *journal_report(const struct journal *j)
 {
-        return json_take(json_pack("{s:I, s:I, s:I, s:I, s:O, s:O}", "requests", (json_int_t)j->n_requests, "connections",
-                                   (json_int_t)j->n_connections, "in_flight", (json_int_t)j->in_flight, "in_flight_max",
-                                   (json_int_t)j->in_flight_max, "counters", j->counters, "last", j->lines));
+        return json_take(json_pack("{s:I, s:I, s:I, s:I, s:O, s:O}", "requests", (json_int_t)j->n_requests,
+                                   "connections", (json_int_t)j->n_connections, "in_flight", (json_int_t)j->in_flight,
+                                   "in_flight_max", (json_int_t)j->in_flight_max, "counters", j->counters, "last",
+                                   j->lines));
 }

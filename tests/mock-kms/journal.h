@@ -20,6 +20,7 @@ void journal_deinit(struct journal *j);
 void journal_clear(struct journal *j);
 void journal_begin(struct journal *j);
 /** journal_end() - @status: 0 when no answer was given. @fault: or NULL. */
-void journal_end(struct journal *j, const char *service, const char *operation, const char *region, int status, const char *fault);
+void journal_end(struct journal *j, const char *service, const char *operation, const char *region, int status,
+                 const char *fault);
 /** journal_report() - a new reference, for GET /mock/log. */
 json_t *journal_report(const struct journal *j);

@@ -27,7 +27,7 @@ struct listen_address {
 
 struct arguments {
         struct listen_address plain, tls; /* n = 0 when not asked for */
-        const char *directory;            /* or NULL */
+        const char *directory; /* or NULL */
 };
 
 DEFINE_CLEANUP(struct event_base *, event_base_free)
@@ -58,7 +58,8 @@ static bool is_loopback(const struct sockaddr_storage *address)
 {
         if (address->ss_family == AF_INET)
                 return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
-        return address->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+        return address->ss_family == AF_INET6 &&
+               IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
 /* "127.0.0.1:PORT" or "[::1]:PORT". */
@@ -93,7 +94,9 @@ static int parse_address(struct listen_address *ret, const char *text)
                 return -EINVAL;
         }
         if (!is_loopback(&ret->address)) {
-                log_error("%s is not a loopback address. This server protects nothing and must not be reached from elsewhere", text);
+                log_error(
+                        "%s is not a loopback address. This server protects nothing and must not be reached from elsewhere",
+                        text);
                 return -EINVAL;
         }
         return 0;
@@ -104,9 +107,12 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 {
         enum { OPTION_LISTEN = 256, OPTION_LISTEN_TLS, OPTION_DIRECTORY, OPTION_VERSION, OPTION_HELP };
         static const struct option options[] = {
-                { "listen", required_argument, NULL, OPTION_LISTEN },   { "listen-tls", required_argument, NULL, OPTION_LISTEN_TLS },
-                { "directory", required_argument, NULL, OPTION_DIRECTORY }, { "version", no_argument, NULL, OPTION_VERSION },
-                { "help", no_argument, NULL, OPTION_HELP },             { 0 },
+                { "listen", required_argument, NULL, OPTION_LISTEN },
+                { "listen-tls", required_argument, NULL, OPTION_LISTEN_TLS },
+                { "directory", required_argument, NULL, OPTION_DIRECTORY },
+                { "version", no_argument, NULL, OPTION_VERSION },
+                { "help", no_argument, NULL, OPTION_HELP },
+                { 0 },
         };
         int option, r = 0;
 
@@ -142,7 +148,8 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
 
 static int write_ready(const char *directory, const char *line)
 {
-        _cleanup_(freep) char *path = text_format("%s/ready", directory), *temporary = text_format("%s/ready.new", directory);
+        _cleanup_(freep) char *path = text_format("%s/ready", directory),
+                              *temporary = text_format("%s/ready.new", directory);
         _cleanup_(fclosep) FILE *file = fopen(temporary, "we");
 
         if (!file || fprintf(file, "%s\n", line) < 0 || fflush(file) != 0 || rename(temporary, path) < 0)
@@ -206,7 +213,8 @@ static int serve(struct event_base *base, const struct arguments *a)
 {
         _cleanup_(event_freep) struct event *terminated = evsignal_new(base, SIGTERM, on_end, base);
         _cleanup_(event_freep) struct event *interrupted = evsignal_new(base, SIGINT, on_end, base);
-        _cleanup_(event_freep) struct event *input = input_is_watched() ? event_new(base, STDIN_FILENO, EV_READ | EV_PERSIST, on_input, base) : NULL;
+        _cleanup_(event_freep) struct event *input =
+                input_is_watched() ? event_new(base, STDIN_FILENO, EV_READ | EV_PERSIST, on_input, base) : NULL;
         int r;
 
         if (!terminated || !interrupted || event_add(terminated, NULL) < 0 || event_add(interrupted, NULL) < 0 ||
@@ -237,7 +245,8 @@ static int make_ca(struct ca *ca, SSL_CTX **ret_context, const char *directory)
         if (r == 0 && directory)
                 r = ca_write_files(ca, directory);
         if (r < 0)
-                log_error("cannot make certificates%s%s: %s", directory ? " in " : "", directory ? directory : "", strerror(-r));
+                log_error("cannot make certificates%s%s: %s", directory ? " in " : "", directory ? directory : "",
+                          strerror(-r));
         return r;
 }
 
@@ -268,6 +277,7 @@ int main(int argc, char **argv)
         if (r != 0)
                 return r < 0 ? 2 : EXIT_SUCCESS;
         signal(SIGPIPE, SIG_IGN);
-        log_notice("this is a test server: it protects nothing, and whoever can connect to it can read and change everything in it");
+        log_notice(
+                "this is a test server: it protects nothing, and whoever can connect to it can read and change everything in it");
         return run(&a) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

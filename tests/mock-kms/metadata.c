@@ -9,8 +9,11 @@ enum { TTL_MAX = 21600, TOKENS_MAX = 1000 };
 
 void metadata_init(struct metadata *s)
 {
-        *s = (struct metadata){ .role = text_copy("mock-role"), .region = text_copy("us-east-1"), .code = text_copy("Success"),
-                                .expires_in_usec = 6 * 3600 * USEC_PER_SEC, .tokens = json_take(json_object()) };
+        *s = (struct metadata){ .role = text_copy("mock-role"),
+                                .region = text_copy("us-east-1"),
+                                .code = text_copy("Success"),
+                                .expires_in_usec = 6 * 3600 * USEC_PER_SEC,
+                                .tokens = json_take(json_object()) };
 }
 
 void metadata_deinit(struct metadata *s)
@@ -45,8 +48,8 @@ static json_t *credentials_json(struct mock *m)
         char expiration[CLOCK_TEXT_LENGTH + 1];
 
         clock_format(expiration, u->expires_usec);
-        return json_take(json_pack("{s:s, s:s, s:s, s:s}", "AccessKeyId", u->access_key_id, "SecretAccessKey", u->secret, "Token", u->session_token,
-                                   "Expiration", expiration));
+        return json_take(json_pack("{s:s, s:s, s:s, s:s}", "AccessKeyId", u->access_key_id, "SecretAccessKey",
+                                   u->secret, "Token", u->session_token, "Expiration", expiration));
 }
 
 /* ---- IMDSv2 ---- */
@@ -75,7 +78,8 @@ static void answer_credentials(struct mock *m, struct answer *a)
         char now[CLOCK_TEXT_LENGTH + 1];
 
         if (strcmp(m->metadata.code, "Success") != 0) {
-                body = json_pack("{s:s, s:s}", "Code", m->metadata.code, "Message", "The role cannot be assumed by this instance.");
+                body = json_pack("{s:s, s:s}", "Code", m->metadata.code, "Message",
+                                 "The role cannot be assumed by this instance.");
         } else {
                 clock_format(now, mock_now_usec(m));
                 body = credentials_json(m);
@@ -93,17 +97,21 @@ static void get_metadata(struct mock *m, const struct request *r, struct answer 
         _cleanup_(freep) char *zone = text_format("%sa", s->region);
 
         if (!token || json_number(s->tokens, token, 0) <= (int64_t)mock_now_usec(m))
-                answer_text(a, 401, "text/html", "<html><head><title>401 - Unauthorized</title></head><body>401 - Unauthorized</body></html>");
+                answer_text(
+                        a, 401, "text/html",
+                        "<html><head><title>401 - Unauthorized</title></head><body>401 - Unauthorized</body></html>");
         else if (strcmp(r->path, CREDENTIALS) == 0)
                 answer_text(a, *s->role ? 200 : 404, "text/plain", s->role);
         else if (*s->role && text_starts(r->path, CREDENTIALS) && strcmp(r->path + strlen(CREDENTIALS), s->role) == 0)
                 answer_credentials(m, a);
-        else if (strcmp(r->path, META "placement/availability-zone") == 0 || strcmp(r->path, META "placement/availability-zone/") == 0)
+        else if (strcmp(r->path, META "placement/availability-zone") == 0 ||
+                 strcmp(r->path, META "placement/availability-zone/") == 0)
                 answer_text(a, 200, "text/plain", zone);
         else if (strcmp(r->path, META "placement/region") == 0)
                 answer_text(a, 200, "text/plain", s->region);
         else
-                answer_text(a, 404, "text/html", "<html><head><title>404 - Not Found</title></head><body>404 - Not Found</body></html>");
+                answer_text(a, 404, "text/html",
+                            "<html><head><title>404 - Not Found</title></head><body>404 - Not Found</body></html>");
 }
 
 /* ---- containers ---- */
@@ -120,7 +128,9 @@ static void get_container_credentials(struct mock *m, const struct request *r, s
         json_t *body;
 
         if (s->container_token && !text_equal(s->container_token, request_header(r, "Authorization"))) {
-                answer_json(a, 401, "application/json", json_pack("{s:s, s:s}", "code", "AccessDenied", "message", "Invalid or missing authorization token"));
+                answer_json(a, 401, "application/json",
+                            json_pack("{s:s, s:s}", "code", "AccessDenied", "message",
+                                      "Invalid or missing authorization token"));
                 return;
         }
         body = credentials_json(m);
@@ -179,6 +189,10 @@ static void expire(struct mock *m)
         json_object_clear(m->metadata.tokens);
 }
 
-const struct service service_metadata = {
-        .name = "imds", .claims = claims, .identify = identify, .handle = handle, .throttle = throttle, .fail = fail_status, .expire = expire
-};
+const struct service service_metadata = { .name = "imds",
+                                          .claims = claims,
+                                          .identify = identify,
+                                          .handle = handle,
+                                          .throttle = throttle,
+                                          .fail = fail_status,
+                                          .expire = expire };

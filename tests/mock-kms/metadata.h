@@ -9,11 +9,11 @@
 struct metadata {
         char *role, *region;
         char *container_token; /* what the Authorization header must be; NULL = none is asked for */
-        char *code;            /* of the credentials, "Success" */
+        char *code; /* of the credentials, "Success" */
         uint64_t expires_in_usec;
         json_t *policy; /* of the credentials given out, or NULL */
         json_t *tokens; /* session token of IMDSv2: when it ends, microseconds by the server's clock */
-        char *current;  /* access key id that was given out last, or NULL */
+        char *current; /* access key id that was given out last, or NULL */
 };
 
 void metadata_init(struct metadata *s);

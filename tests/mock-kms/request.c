@@ -58,7 +58,10 @@ json_t *request_json(const struct request *r)
 
         if (r->body.n == 0)
                 return json_take(json_object());
-        body = json_loadb((const char *)r->body.data, r->body.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+        body = json_loadb((const char *)r->body.data, r->body.n,
+                          JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
+        if (json_is_null(body))
+                return json_take(json_object());
         if (body && !json_is_object(body)) {
                 json_decref(body);
                 return NULL;

@@ -13,11 +13,11 @@ enum { REQUEST_NAME_MAX = 160, ANSWER_HEADERS_MAX = 4 };
 
 struct request {
         struct evhttp_request *http; /* borrowed */
-        const char *method;          /* "GET" … */
-        char *path;                  /* as it came, without the query */
-        char *query;                 /* "" without one */
-        struct bytes body;           /* borrowed from @http */
-        SSL *tls;                    /* borrowed; NULL on the plain listener */
+        const char *method; /* "GET" … */
+        char *path; /* as it came, without the query */
+        char *query; /* "" without one */
+        struct bytes body; /* borrowed from @http */
+        SSL *tls; /* borrowed; NULL on the plain listener */
 
         /* What the service says that it is, before it decides anything: for faults and the log. */
         char operation[REQUEST_NAME_MAX];
@@ -41,7 +41,7 @@ int request_init(struct request *r, struct evhttp_request *http);
 void request_deinit(struct request *r);
 /** request_header() - the first header of that name in any case, or NULL. */
 const char *request_header(const struct request *r, const char *name);
-/** request_json() - the body as a JSON object; {} for an empty one. Return: a new reference, or NULL. */
+/** request_json() - the body as a JSON object; {} for an empty one and for null. Return: a new reference, or NULL. */
 json_t *request_json(const struct request *r);
 /** request_query() - the decoded value of a parameter of the query, to release with free(), or NULL. */
 char *request_query(const struct request *r, const char *name);

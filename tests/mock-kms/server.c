@@ -71,7 +71,9 @@ static struct bufferevent *on_accept_tls(struct event_base *base, void *arg)
 {
         struct server *s = arg;
         SSL *tls = SSL_new(s->context);
-        struct bufferevent *b = tls ? bufferevent_openssl_socket_new(base, -1, tls, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE) : NULL;
+        struct bufferevent *b =
+                tls ? bufferevent_openssl_socket_new(base, -1, tls, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE)
+                    : NULL;
 
         if (b)
                 bufferevent_openssl_set_allow_dirty_shutdown(b, 1);
@@ -147,8 +149,9 @@ static void exchange_finish(struct exchange *e)
         bool drop = e->plan.kind == FAULT_LOSE_REGION;
 
         if (!control_claims(&e->request))
-                journal_end(&e->server->journal, e->service ? e->service->name : "none", e->request.operation, e->request.region,
-                            drop ? 0 : e->answer.status, e->plan.delay_msec && !e->plan.kind ? "delay" : fault_kind_name(e->plan.kind));
+                journal_end(&e->server->journal, e->service ? e->service->name : "none", e->request.operation,
+                            e->request.region, drop ? 0 : e->answer.status,
+                            e->plan.delay_msec && !e->plan.kind ? "delay" : fault_kind_name(e->plan.kind));
         if (drop)
                 drop_connection(e);
         else
@@ -161,8 +164,10 @@ static void exchange_finish(struct exchange *e)
 static void answer_by_plan(struct exchange *e)
 {
         const struct fault_plan *p = &e->plan;
-        _cleanup_(freep) char *location = NULL;
+        _cleanup_(freep) char *location = NULL, *seconds = text_format("%d", p->retry_after);
 
+        if (p->retry_after > 0)
+                answer_header(&e->answer, "Retry-After", seconds);
         switch (p->kind) {
         case FAULT_THROTTLE:
                 e->service->throttle(&e->request, &e->answer);
@@ -174,12 +179,14 @@ static void answer_by_plan(struct exchange *e)
                         e->service->fail(&e->request, &e->answer, p->status);
                 break;
         case FAULT_REDIRECT:
-                location = text_format("%s%s%s%s", p->location, e->request.path, *e->request.query ? "?" : "", e->request.query);
+                location = text_format("%s%s%s%s", p->location, e->request.path, *e->request.query ? "?" : "",
+                                       e->request.query);
                 answer_text(&e->answer, p->status ? p->status : 307, NULL, "");
                 answer_header(&e->answer, "Location", location);
                 break;
         case FAULT_GARBAGE:
-                answer_text(&e->answer, p->status ? p->status : 200, "text/html", p->body ? p->body : "<html><body>It works!</body></html>");
+                answer_text(&e->answer, p->status ? p->status : 200, "text/html",
+                            p->body ? p->body : "<html><body>It works!</body></html>");
                 break;
         case FAULT_LOSE_REGION:
                 break;
@@ -211,7 +218,8 @@ static void on_delay(evutil_socket_t fd, short what, void *arg)
 
 static void exchange_delay(struct exchange *e)
 {
-        struct timeval delay = { .tv_sec = (time_t)(e->plan.delay_msec / 1000), .tv_usec = (suseconds_t)(e->plan.delay_msec % 1000 * 1000) };
+        struct timeval delay = { .tv_sec = (time_t)(e->plan.delay_msec / 1000),
+                                 .tv_usec = (suseconds_t)(e->plan.delay_msec % 1000 * 1000) };
 
         e->timer = evtimer_new(e->server->base, on_delay, e);
         if (!e->timer || evtimer_add(e->timer, &delay) < 0)
@@ -250,7 +258,8 @@ static struct evhttp *http_new(struct server *s)
 
         if (!http)
                 abort();
-        evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_HEAD);
+        evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                                 EVHTTP_REQ_HEAD);
         evhttp_set_max_body_size(http, BODY_MAX);
         evhttp_set_max_headers_size(http, HEADERS_MAX);
         evhttp_set_timeout(http, IDLE_SECONDS);
@@ -280,7 +289,7 @@ void server_free(struct server *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->exchanges)
+        list_for_each_safe (node, following, &s->exchanges)
                 exchange_free(list_entry(node, struct exchange, link));
         evhttp_free(s->plain);
         evhttp_free(s->tls);
@@ -292,8 +301,9 @@ void server_free(struct server *s)
 
 int server_listen(struct server *s, const struct sockaddr *address, int n_address, int with_tls, unsigned *ret_port)
 {
-        struct evconnlistener *listener = evconnlistener_new_bind(s->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE,
-                                                                  128, address, n_address);
+        struct evconnlistener *listener = evconnlistener_new_bind(
+                s->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE, 128, address,
+                n_address);
         struct sockaddr_storage bound;
         socklen_t n_bound = sizeof(bound);
 
@@ -305,6 +315,7 @@ int server_listen(struct server *s, const struct sockaddr *address, int n_addres
         }
         if (getsockname(evconnlistener_get_fd(listener), (struct sockaddr *)&bound, &n_bound) < 0)
                 return -errno;
-        *ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port : ((struct sockaddr_in *)&bound)->sin_port);
+        *ret_port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                      : ((struct sockaddr_in *)&bound)->sin_port);
         return 0;
 }

@@ -145,6 +145,22 @@ bool json_flag(const json_t *object, const char *name, bool otherwise)
         return json_is_boolean(value) ? json_is_true(value) : otherwise;
 }
 
+int64_t json_loose_number(const json_t *object, const char *name, int64_t otherwise)
+{
+        uint64_t value;
+
+        if (text_number(&value, json_text(object, name), INT32_MAX))
+                return (int64_t)value;
+        return json_number(object, name, otherwise);
+}
+
+bool json_loose_flag(const json_t *object, const char *name, bool otherwise)
+{
+        const char *text = json_text(object, name);
+
+        return text ? strcmp(text, "true") == 0 || strcmp(text, "1") == 0 : json_flag(object, name, otherwise);
+}
+
 json_t *json_take(json_t *value)
 {
         return checked(value);

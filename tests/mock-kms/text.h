@@ -38,6 +38,9 @@ void random_bytes(uint8_t *ret, size_t n);
 const char *json_text(const json_t *object, const char *name); /* or NULL */
 int64_t json_number(const json_t *object, const char *name, int64_t otherwise);
 bool json_flag(const json_t *object, const char *name, bool otherwise);
+/* The same, also from a text, as Vault reads them: its command sends nothing but texts. */
+int64_t json_loose_number(const json_t *object, const char *name, int64_t otherwise);
+bool json_loose_flag(const json_t *object, const char *name, bool otherwise);
 json_t *json_take(json_t *value); /* ends the program on NULL */
 /** json_put() - takes @value over. */
 void json_put(json_t *object, const char *name, json_t *value);

@@ -79,7 +79,8 @@ static unsigned capability(struct reader *r, const char *path)
                 if (strcmp(capabilities[i].name, name) == 0)
                         return capabilities[i].bit;
         if (name && !r->problem)
-                r->problem = text_format("failed to parse policy: path \"%s\": path \"%s\": invalid capability \"%s\"", path, path, name);
+                r->problem = text_format("failed to parse policy: path \"%s\": path \"%s\": invalid capability \"%s\"",
+                                         path, path, name);
         return 0;
 }
 
@@ -163,8 +164,10 @@ unsigned acl_bits(const json_t *rules, const char *path)
         json_t *policy, *value;
         size_t i;
 
-        json_array_foreach(rules, i, policy) {
-                json_object_foreach(policy, pattern, value) {
+        json_array_foreach(rules, i, policy)
+        {
+                json_object_foreach(policy, pattern, value)
+                {
                         if (!matches(pattern, path))
                                 continue;
                         if (best && strcmp(pattern, best) == 0)

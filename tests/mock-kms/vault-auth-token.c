@@ -7,17 +7,20 @@
 static json_t *token_report(const struct vault_call *c, const struct vault_token *t)
 {
         uint64_t now = mock_now_usec(c->mock);
-        _cleanup_(freep) char *issued = vault_time_format(t->created_usec), *renewed = vault_time_format(t->issued_usec), *expires = NULL;
+        _cleanup_(freep) char *issued = vault_time_format(t->created_usec),
+                              *renewed = vault_time_format(t->issued_usec), *expires = NULL;
         json_t *data;
 
         if (t->expires_usec != USEC_INFINITY)
                 expires = vault_time_format(t->expires_usec);
-        data = json_take(json_pack("{s:s, s:I, s:I, s:s, s:s, s:s?, s:I, s:s, s:s, s:O?, s:I, s:b, s:s, s:O, s:b, s:I, s:s}", "accessor", t->accessor,
-                                   "creation_time", (json_int_t)(t->created_usec / USEC_PER_SEC), "creation_ttl", (json_int_t)t->ttl, "display_name",
-                                   t->display_name, "entity_id", t->entity_id, "expire_time", expires, "explicit_max_ttl",
-                                   (json_int_t)t->explicit_max_ttl, "id", t->id, "issue_time", issued, "meta", t->meta, "num_uses",
-                                   (json_int_t)t->uses, "orphan", t->orphan, "path", t->path, "policies", t->policies, "renewable", t->renewable,
-                                   "ttl", (json_int_t)vault_token_seconds(t, now), "type", t->is_batch ? "batch" : "service"));
+        data = json_take(
+                json_pack("{s:s, s:I, s:I, s:s, s:s, s:s?, s:I, s:s, s:s, s:O?, s:I, s:b, s:s, s:O, s:b, s:I, s:s}",
+                          "accessor", t->accessor, "creation_time", (json_int_t)(t->created_usec / USEC_PER_SEC),
+                          "creation_ttl", (json_int_t)t->ttl, "display_name", t->display_name, "entity_id",
+                          t->entity_id, "expire_time", expires, "explicit_max_ttl", (json_int_t)t->explicit_max_ttl,
+                          "id", t->id, "issue_time", issued, "meta", t->meta, "num_uses", (json_int_t)t->uses, "orphan",
+                          t->orphan, "path", t->path, "policies", t->policies, "renewable", t->renewable, "ttl",
+                          (json_int_t)vault_token_seconds(t, now), "type", t->is_batch ? "batch" : "service"));
         if (t->issued_usec != t->created_usec) {
                 json_put(data, "last_renewal", json_string(renewed));
                 json_put(data, "last_renewal_time", json_integer((json_int_t)(t->issued_usec / USEC_PER_SEC)));
@@ -71,18 +74,19 @@ static void revoke_self(struct vault_call *c)
 /* Return: false after the error. */
 static bool read_grant(struct vault_call *c, struct vault_grant *g)
 {
-        int64_t uses = json_number(c->body, "num_uses", 0);
+        int64_t uses = json_loose_number(c->body, "num_uses", 0);
 
-        if (duration_member(&g->ttl, c->body, "ttl", 0) < 0 || duration_member(&g->explicit_max_ttl, c->body, "explicit_max_ttl", 0) < 0 ||
+        if (duration_member(&g->ttl, c->body, "ttl", 0) < 0 ||
+            duration_member(&g->explicit_max_ttl, c->body, "explicit_max_ttl", 0) < 0 ||
             duration_member(&g->period, c->body, "period", 0) < 0 || uses < 0) {
                 vault_error(c, 400, "error parsing a duration or number of uses");
                 return false;
         }
         g->uses = uses;
         g->is_batch = text_equal(json_text(c->body, "type"), "batch");
-        g->renewable = json_flag(c->body, "renewable", true) && !g->is_batch;
-        g->orphan = json_flag(c->body, "no_parent", false) || text_ends(c->path, "create-orphan");
-        g->no_default_policy = json_flag(c->body, "no_default_policy", false);
+        g->renewable = json_loose_flag(c->body, "renewable", true) && !g->is_batch;
+        g->orphan = json_loose_flag(c->body, "no_parent", false) || text_ends(c->path, "create-orphan");
+        g->no_default_policy = json_loose_flag(c->body, "no_default_policy", false);
         g->meta = json_object_get(c->body, "meta");
         return true;
 }
@@ -92,9 +96,7 @@ static bool array_has(const json_t *array, const char *text)
         json_t *value;
         size_t i;
 
-        json_array_foreach(array, i, value)
-                if (text_equal(json_string_value(value), text))
-                        return true;
+        json_array_foreach(array, i, value) if (text_equal(json_string_value(value), text)) return true;
         return false;
 }
 
@@ -106,9 +108,7 @@ static bool may_give(const struct vault_call *c, const json_t *policies)
 
         if (vault_token_is_root(c->token))
                 return true;
-        json_array_foreach(policies, i, name)
-                if (!array_has(c->token->policies, json_string_value(name)))
-                        return false;
+        json_array_foreach(policies, i, name) if (!array_has(c->token->policies, json_string_value(name))) return false;
         return true;
 }
 
@@ -117,7 +117,9 @@ static void create(struct vault_call *c)
         const json_t *wanted = json_object_get(c->body, "policies");
         _cleanup_(json_decrefp) json_t *policies = wanted ? vault_names(wanted) : json_deep_copy(c->token->policies);
         const char *name = json_text(c->body, "display_name");
-        _cleanup_(freep) char *display_name = text_format("token%s%s", name ? "-" : "", name ? name : "");
+        _cleanup_(freep) char *display_name = text_format("token%s%s", name ? "-" : "", name ? name : ""),
+                              *warning = NULL;
+        const struct vault_token *made;
         struct vault_grant g = { .display_name = display_name, .path = c->path, .policies = policies };
         json_t *policy;
         size_t i;
@@ -128,16 +130,21 @@ static void create(struct vault_call *c)
                 vault_error(c, 400, "child policies must be subset of parent");
                 return;
         }
-        json_array_foreach(policies, i, policy) {
-                _cleanup_(freep) char *warning = text_format("Policy \"%s\" does not exist", json_string_value(policy));
+        json_array_foreach(policies, i, policy)
+        {
+                _cleanup_(freep) char *unknown = text_format("Policy \"%s\" does not exist", json_string_value(policy));
 
-                if (!json_object_get(c->vault->rules, json_string_value(policy)) && !text_equal(json_string_value(policy), "root"))
-                        vault_warn(c, warning);
+                if (!json_object_get(c->vault->rules, json_string_value(policy)) &&
+                    !text_equal(json_string_value(policy), "root"))
+                        vault_warn(c, unknown);
         }
-        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock)));
+        made = vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock), &warning);
+        if (warning)
+                vault_warn(c, warning);
+        vault_reply_auth(c, made);
 }
 
-#define CREATE_FIELDS                                                                                                  \
+#define CREATE_FIELDS                                                                                                          \
         "id policies ttl lease explicit_max_ttl period num_uses renewable display_name meta no_parent no_default_policy type " \
         "entity_alias"
 #define UPDATE VAULT_MAY(VAULT_UPDATE)

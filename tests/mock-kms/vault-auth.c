@@ -18,7 +18,8 @@ DEFINE_CLEANUP(X509_STORE_CTX *, X509_STORE_CTX_free)
 
 /* ---- roles ---- */
 
-static const char *const durations[] = { "token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period", "secret_id_ttl" };
+static const char *const durations[] = { "token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period",
+                                         "secret_id_ttl" };
 
 /* The path of the role that a request names, as the key of vault->roles; to release with free(). */
 static char *role_path(const struct vault_call *c, const char *folder, const char *name)
@@ -45,7 +46,8 @@ static json_t *read_role(struct vault_call *c)
                 uint64_t seconds;
 
                 if (duration_member(&seconds, role, durations[i], 0) < 0) {
-                        vault_error(c, 400, "Field validation failed: error converting input for field \"%s\"", durations[i]);
+                        vault_error(c, 400, "Field validation failed: error converting input for field \"%s\"",
+                                    durations[i]);
                         return NULL;
                 }
                 json_put(role, durations[i], json_integer((json_int_t)seconds));
@@ -88,14 +90,22 @@ static void log_in(struct vault_call *c, const json_t *role, const char *display
 {
         _cleanup_(freep) char *entity = text_uuid();
         bool is_batch = text_equal(json_text(role, "token_type"), "batch");
-        struct vault_grant g = { .display_name = display_name, .path = c->path, .entity_id = entity, .orphan = true, .is_batch = is_batch,
-                                 .renewable = !is_batch, .policies = json_object_get(role, "token_policies"), .meta = meta,
-                                 .ttl = (uint64_t)json_number(role, "token_ttl", 0), .max_ttl = (uint64_t)json_number(role, "token_max_ttl", 0),
-                                 .explicit_max_ttl = (uint64_t)json_number(role, "token_explicit_max_ttl", 0),
-                                 .period = (uint64_t)json_number(role, "token_period", 0), .uses = json_number(role, "token_num_uses", 0),
-                                 .no_default_policy = json_flag(role, "token_no_default_policy", false) };
+        struct vault_grant g = { .display_name = display_name,
+                                 .path = c->path,
+                                 .entity_id = entity,
+                                 .orphan = true,
+                                 .is_batch = is_batch,
+                                 .renewable = !is_batch,
+                                 .policies = json_object_get(role, "token_policies"),
+                                 .meta = meta,
+                                 .ttl = (uint64_t)json_loose_number(role, "token_ttl", 0),
+                                 .max_ttl = (uint64_t)json_loose_number(role, "token_max_ttl", 0),
+                                 .explicit_max_ttl = (uint64_t)json_loose_number(role, "token_explicit_max_ttl", 0),
+                                 .period = (uint64_t)json_loose_number(role, "token_period", 0),
+                                 .uses = json_loose_number(role, "token_num_uses", 0),
+                                 .no_default_policy = json_loose_flag(role, "token_no_default_policy", false) };
 
-        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock)));
+        vault_reply_auth(c, vault_token_new(&c->vault->tokens, &g, mock_now_usec(c->mock), NULL));
 }
 
 /* ---- AppRole ---- */
@@ -108,10 +118,12 @@ static void approle_role(struct vault_call *c)
                 role(c);
                 return;
         }
-        data = json_take(json_pack("{s:b, s:b, s:n, s:i, s:i, s:[], s:i, s:i, s:b, s:i, s:i, s:b, s:i, s:s}", "bind_secret_id", true, "local_secret_ids",
-                                   false, "secret_id_bound_cidrs", "secret_id_num_uses", 0, "secret_id_ttl", 0, "token_bound_cidrs",
-                                   "token_explicit_max_ttl", 0, "token_max_ttl", 0, "token_no_default_policy", false, "token_num_uses", 0,
-                                   "token_period", 0, "token_strictly_bind_ip", false, "token_ttl", 0, "token_type", "default"));
+        data = json_take(json_pack("{s:b, s:b, s:n, s:i, s:i, s:[], s:i, s:i, s:b, s:i, s:i, s:b, s:i, s:s}",
+                                   "bind_secret_id", true, "local_secret_ids", false, "secret_id_bound_cidrs",
+                                   "secret_id_num_uses", 0, "secret_id_ttl", 0, "token_bound_cidrs",
+                                   "token_explicit_max_ttl", 0, "token_max_ttl", 0, "token_no_default_policy", false,
+                                   "token_num_uses", 0, "token_period", 0, "token_strictly_bind_ip", false, "token_ttl",
+                                   0, "token_type", "default"));
         if (json_object_update(data, json_object_get(c->vault->roles, c->path)) < 0)
                 abort();
         vault_reply(c, TAKE_PTR(data));
@@ -124,9 +136,8 @@ static const char *role_id_of(struct vault_call *c, const char *path)
         _cleanup_(freep) char *id = NULL;
         const char *known;
 
-        json_object_foreach(c->vault->role_ids, known, value)
-                if (text_equal(json_string_value(value), path))
-                        return known;
+        json_object_foreach(c->vault->role_ids, known,
+                            value) if (text_equal(json_string_value(value), path)) return known;
         if (!role)
                 return NULL;
         id = text_uuid();
@@ -156,7 +167,8 @@ static void approle_secret_id(struct vault_call *c)
 {
         _cleanup_(freep) char *path = role_path(c, "role", c->parts[0]), *id = text_uuid(), *accessor = text_uuid();
         const json_t *role = json_object_get(c->vault->roles, path);
-        json_int_t uses = json_number(role, "secret_id_num_uses", 0), ttl = json_number(role, "secret_id_ttl", 0);
+        json_int_t uses = json_loose_number(role, "secret_id_num_uses", 0),
+                   ttl = json_loose_number(role, "secret_id_ttl", 0);
         json_int_t ends = ttl ? (json_int_t)mock_now_usec(c->mock) + ttl * (json_int_t)USEC_PER_SEC : 0;
 
         if (!role) {
@@ -164,16 +176,18 @@ static void approle_secret_id(struct vault_call *c)
                 return;
         }
         json_put(c->vault->secret_ids, id, json_pack("{s:s, s:I, s:I}", "role", path, "uses", uses, "ends", ends));
-        vault_reply(c, json_pack("{s:s, s:s, s:I, s:I}", "secret_id", id, "secret_id_accessor", accessor, "secret_id_num_uses", uses, "secret_id_ttl", ttl));
+        vault_reply(c, json_pack("{s:s, s:s, s:I, s:I}", "secret_id", id, "secret_id_accessor", accessor,
+                                 "secret_id_num_uses", uses, "secret_id_ttl", ttl));
 }
 
 /* Whether the secret id is one of the role at @path; it counts as used. */
 static bool use_secret_id(struct vault_call *c, const char *path, const char *id)
 {
         json_t *secret = json_object_get(c->vault->secret_ids, id);
-        json_int_t uses = json_number(secret, "uses", 0), ends = json_number(secret, "ends", 0);
+        json_int_t uses = json_loose_number(secret, "uses", 0), ends = json_loose_number(secret, "ends", 0);
 
-        if (!secret || strcmp(json_text(secret, "role"), path) != 0 || (ends && ends <= (json_int_t)mock_now_usec(c->mock)))
+        if (!secret || strcmp(json_text(secret, "role"), path) != 0 ||
+            (ends && ends <= (json_int_t)mock_now_usec(c->mock)))
                 return false;
         if (uses == 1)
                 json_object_del(c->vault->secret_ids, id);
@@ -193,9 +207,9 @@ static void approle_login(struct vault_call *c)
                 vault_error(c, 500, "missing role_id");
         } else if (!role || !text_starts(path, c->mount)) {
                 vault_error(c, 400, "invalid role or secret ID");
-        } else if (json_flag(role, "bind_secret_id", true) && (!secret_id || !*secret_id)) {
+        } else if (json_loose_flag(role, "bind_secret_id", true) && (!secret_id || !*secret_id)) {
                 vault_error(c, 400, "missing secret_id");
-        } else if (json_flag(role, "bind_secret_id", true) && !use_secret_id(c, path, secret_id)) {
+        } else if (json_loose_flag(role, "bind_secret_id", true) && !use_secret_id(c, path, secret_id)) {
                 vault_error(c, 400, "invalid role or secret ID");
         } else {
                 meta = json_take(json_pack("{s:s}", "role_name", strrchr(path, '/') + 1));
@@ -210,7 +224,7 @@ static bool jwt_is_known(const struct vault_call *c, const char *jwt, const char
         const json_t *known = json_object_get(c->vault->jwts, jwt);
         const char *bound = json_text(known, "role");
 
-        return known && !json_flag(known, "expired", false) && (!bound || strcmp(bound, role) == 0);
+        return known && !json_loose_flag(known, "expired", false) && (!bound || strcmp(bound, role) == 0);
 }
 
 static void kubernetes_login(struct vault_call *c)
@@ -228,8 +242,9 @@ static void kubernetes_login(struct vault_call *c)
         } else if (!jwt_is_known(c, jwt, name)) {
                 vault_error(c, 403, "permission denied");
         } else {
-                meta = json_take(json_pack("{s:s, s:s, s:s, s:s, s:s}", "role", name, "service_account_name", "lkm", "service_account_namespace",
-                                           "default", "service_account_secret_name", "", "service_account_uid", c->vault->cluster_id));
+                meta = json_take(json_pack("{s:s, s:s, s:s, s:s, s:s}", "role", name, "service_account_name", "lkm",
+                                           "service_account_namespace", "default", "service_account_secret_name", "",
+                                           "service_account_uid", c->vault->cluster_id));
                 log_in(c, role, "kubernetes-default-lkm", meta);
         }
 }
@@ -246,10 +261,12 @@ static void jwt_login(struct vault_call *c)
                 vault_error(c, 400, "role \"%s\" could not be found", name);
         } else if (!jwt || !*jwt) {
                 vault_error(c, 400, "missing token");
-        } else if (json_flag(json_object_get(c->vault->jwts, jwt), "expired", false)) {
+        } else if (json_loose_flag(json_object_get(c->vault->jwts, jwt), "expired", false)) {
                 vault_error(c, 400, "error validating token: invalid expiration time (exp) claim: token is expired");
         } else if (!jwt_is_known(c, jwt, name)) {
-                vault_error(c, 400, "error validating token: error verifying token signature: no known key successfully validated the token signature");
+                vault_error(
+                        c, 400,
+                        "error validating token: error verifying token signature: no known key successfully validated the token signature");
         } else {
                 meta = json_take(json_pack("{s:s}", "role", name));
                 log_in(c, role, "jwt-lkm", meta);
@@ -272,7 +289,8 @@ static bool is_issued_by(X509 *certificate, const json_t *role)
         _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
 
         if (!trusted || !store || !context || X509_STORE_add_cert(store, trusted) != 1 ||
-            X509_STORE_set_purpose(store, X509_PURPOSE_SSL_CLIENT) != 1 || X509_STORE_CTX_init(context, store, certificate, NULL) != 1)
+            X509_STORE_set_purpose(store, X509_PURPOSE_SSL_CLIENT) != 1 ||
+            X509_STORE_CTX_init(context, store, certificate, NULL) != 1)
                 return false;
         return X509_verify_cert(context) == 1;
 }
@@ -306,7 +324,8 @@ static void cert_login(struct vault_call *c)
                 vault_error(c, 400, "no client certificate found");
                 return;
         }
-        json_object_foreach(c->vault->roles, path, role) {
+        json_object_foreach(c->vault->roles, path, role)
+        {
                 const char *name = text_starts(path, folder) ? path + strlen(folder) : NULL;
                 _cleanup_(json_decrefp) json_t *meta = NULL;
 
@@ -325,7 +344,8 @@ static void cert_login(struct vault_call *c)
 const struct vault_route vault_routes_auth[] = {
         { "approle", "role/+", ALL, NULL, approle_role, .is_new = is_new_role },
         { "approle", "role/+/role-id", READ | UPDATE, "role_id role_name", approle_role_id },
-        { "approle", "role/+/secret-id", UPDATE, "metadata cidr_list token_bound_cidrs num_uses ttl role_name", approle_secret_id },
+        { "approle", "role/+/secret-id", UPDATE, "metadata cidr_list token_bound_cidrs num_uses ttl role_name",
+          approle_secret_id },
         { "approle", "login", UPDATE, "role_id secret_id", approle_login, .needs_no_token = true },
         { "kubernetes", "config", UPDATE, NULL, config },
         { "kubernetes", "role/+", ALL, NULL, role },

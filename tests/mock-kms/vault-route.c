@@ -12,9 +12,8 @@ static const char *mount_of(json_t *mounts, const char *path)
         const char *name, *best = NULL;
         json_t *value;
 
-        json_object_foreach(mounts, name, value)
-                if (text_starts(path, name) && (!best || strlen(name) > strlen(best)))
-                        best = name;
+        json_object_foreach(mounts, name, value) if (text_starts(path, name) && (!best || strlen(name) > strlen(best)))
+                best = name;
         return best;
 }
 
@@ -42,7 +41,8 @@ static bool pattern_matches(struct vault_call *c, const char *pattern, const cha
         return true;
 }
 
-static const struct vault_route *route_in(struct vault_call *c, const struct vault_route *routes, const char *type, const char *path)
+static const struct vault_route *route_in(struct vault_call *c, const struct vault_route *routes, const char *type,
+                                          const char *path)
 {
         for (; routes->type; routes++)
                 if (strcmp(routes->type, type) == 0 && pattern_matches(c, routes->pattern, path))
@@ -52,7 +52,8 @@ static const struct vault_route *route_in(struct vault_call *c, const struct vau
 
 static const struct vault_route *route_of(struct vault_call *c, const char *type, const char *path)
 {
-        static const struct vault_route *const tables[] = { vault_routes_system, vault_routes_token, vault_routes_auth, vault_routes_transit };
+        static const struct vault_route *const tables[] = { vault_routes_system, vault_routes_token, vault_routes_auth,
+                                                            vault_routes_transit };
 
         for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
                 const struct vault_route *route = route_in(c, tables[i], type, path);
@@ -77,7 +78,8 @@ static json_t *rules_of(struct vault_call *c)
         json_t *rules = json_take(json_array()), *name;
         size_t i;
 
-        json_array_foreach(c->token->policies, i, name) {
+        json_array_foreach(c->token->policies, i, name)
+        {
                 json_t *policy = json_object_get(c->vault->rules, json_string_value(name));
 
                 if (policy && json_array_append(rules, policy) < 0)
@@ -96,7 +98,10 @@ json_t *vault_capabilities(struct vault_call *c, const char *path)
 /* @route: NULL for a path that is none; what may be done there is asked all the same. */
 static bool is_allowed(struct vault_call *c, const struct vault_route *route)
 {
-        static const unsigned wanted[] = { [VAULT_READ] = ACL_READ, [VAULT_UPDATE] = ACL_UPDATE, [VAULT_DELETE] = ACL_DELETE, [VAULT_LIST] = ACL_LIST };
+        static const unsigned wanted[] = { [VAULT_READ] = ACL_READ,
+                                           [VAULT_UPDATE] = ACL_UPDATE,
+                                           [VAULT_DELETE] = ACL_DELETE,
+                                           [VAULT_LIST] = ACL_LIST };
         unsigned need = wanted[c->operation];
         _cleanup_(json_decrefp) json_t *rules = NULL;
 
@@ -110,13 +115,15 @@ static bool is_allowed(struct vault_call *c, const struct vault_route *route)
         return (acl_bits(rules, c->path) & need) == need;
 }
 
-/* Return: false after the error. */
-static bool authorize(struct vault_call *c, const struct vault_route *route)
+bool vault_authorize(struct vault_call *c, const struct vault_route *route)
 {
         const char *token = token_of(c->request);
+        struct vault_wrapped *wrapped = vault_wrapped_find(&c->vault->tokens, token, mock_now_usec(c->mock));
 
         c->token = vault_token_find(&c->vault->tokens, token, mock_now_usec(c->mock));
-        if (!c->token && vault_wrapped_find(&c->vault->tokens, token, mock_now_usec(c->mock)) && strcmp(c->path, "auth/token/lookup-self") != 0) {
+        if (wrapped) {
+                /* Good for one thing only; any other use spends it. */
+                vault_wrapped_free(wrapped);
                 vault_error_listed(c, 403, "permission denied");
                 return false;
         }
@@ -145,7 +152,10 @@ static bool read_operation(struct vault_call *c)
                 c->operation = strcmp(r->method, "DELETE") == 0 ? VAULT_DELETE : VAULT_UPDATE;
         c->body = c->operation == VAULT_UPDATE ? request_json(r) : json_take(json_object());
         if (!c->body)
-                vault_error(c, 400, "failed to decode JSON input: the body is not a JSON object");
+                vault_error(c, 400, "failed to decode JSON input: %s",
+                            r->body.data[0] == '[' ? "json: cannot unmarshal array into Go value of type "
+                                                     "map[string]interface {}"
+                                                   : "the body is not a JSON object");
         return c->body;
 }
 
@@ -174,9 +184,8 @@ static void warn_of_ignored(struct vault_call *c, const struct vault_route *rout
         json_t *value;
         FILE *out;
 
-        json_object_foreach(c->body, name, value)
-                if (route->fields && !knows_field(route->fields, name))
-                        ignored[n++] = name;
+        json_object_foreach(c->body, name, value) if (route->fields && !knows_field(route->fields, name)) ignored[n++] =
+                name;
         if (n == 0)
                 return;
         out = open_memstream(&text, &n_text);
@@ -203,7 +212,26 @@ static bool wrap_is_valid(struct vault_call *c)
 
 static bool works_while_sealed(const char *path)
 {
-        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 || strcmp(path, "sys/unseal") == 0;
+        return strcmp(path, "sys/health") == 0 || strcmp(path, "sys/seal-status") == 0 ||
+               strcmp(path, "sys/leader") == 0 || strcmp(path, "sys/unseal") == 0;
+}
+
+/* There is the root namespace alone; and OpenBao has no health in any, not even in that. */
+static bool namespace_is_there(struct vault_call *c)
+{
+        const char *name = request_header(c->request, "X-Vault-Namespace");
+
+        if (!name || !*name)
+                return true;
+        if (strcmp(c->path, "sys/health") == 0) {
+                vault_error(c, 400, "operation unavailable in namespaces");
+                return false;
+        }
+        if (works_while_sealed(c->path) || strcmp(name, "/") == 0 || strcmp(name, "root") == 0 ||
+            strcmp(name, "root/") == 0)
+                return true;
+        vault_error(c, 404, "namespace not found");
+        return false;
 }
 
 void vault_route_call(struct vault_call *c)
@@ -218,14 +246,14 @@ void vault_route_call(struct vault_call *c)
                 vault_error(c, 503, "Vault is sealed");
                 return;
         }
-        if (!read_operation(c) || !wrap_is_valid(c))
+        if (!namespace_is_there(c) || !read_operation(c) || !wrap_is_valid(c))
                 return;
         mount = mount_of(mounts, inside);
         if (mount) {
                 c->mount = mount_path = text_format("%s%s", is_auth ? "auth/" : "", mount);
                 route = route_of(c, json_text(json_object_get(mounts, mount), "type"), inside + strlen(mount));
         }
-        if (!(route && route->needs_no_token) && !(is_auth && text_ends(c->path, "/login")) && !authorize(c, route))
+        if (!(route && route->needs_no_token) && !vault_authorize(c, route))
                 return;
         if (!mount)
                 vault_error(c, 404, "no handler for route \"%s\". route entry not found.", c->path);

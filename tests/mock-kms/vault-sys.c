@@ -10,10 +10,16 @@ static void health(struct vault_call *c)
 {
         const struct vault *v = c->vault;
         const char *replication = v->sealed ? "unknown" : "disabled";
-        json_t *body = json_take(json_pack("{s:b, s:b, s:b, s:s, s:s, s:I, s:s}", "initialized", true, "sealed", v->sealed, "standby", v->sealed,
-                                           "replication_performance_mode", replication, "replication_dr_mode", replication, "server_time_utc",
-                                           (json_int_t)(mock_now_usec(c->mock) / USEC_PER_SEC), "version", VAULT_VERSION));
+        json_t *body;
 
+        if (c->operation != VAULT_READ) {
+                vault_error_nothing(c, 405);
+                return;
+        }
+        body = json_take(json_pack("{s:b, s:b, s:b, s:s, s:s, s:I, s:s}", "initialized", true, "sealed", v->sealed,
+                                   "standby", v->sealed, "replication_performance_mode", replication,
+                                   "replication_dr_mode", replication, "server_time_utc",
+                                   (json_int_t)(mock_now_usec(c->mock) / USEC_PER_SEC), "version", VAULT_VERSION));
         if (!v->sealed) {
                 json_put(body, "cluster_name", json_string("vault-cluster-mock"));
                 json_put(body, "cluster_id", json_string(v->cluster_id));
@@ -24,9 +30,10 @@ static void health(struct vault_call *c)
 static void seal_status(struct vault_call *c)
 {
         const struct vault *v = c->vault;
-        json_t *body = json_take(json_pack("{s:s, s:b, s:b, s:i, s:i, s:i, s:s, s:b, s:s, s:s, s:b}", "type", "shamir", "initialized", true, "sealed",
-                                           v->sealed, "t", 1, "n", 1, "progress", 0, "nonce", "", "recovery_seal", false, "version", VAULT_VERSION,
-                                           "commit_date", "2026-10-26T20:32:27Z", "migration", false));
+        json_t *body = json_take(json_pack("{s:s, s:b, s:b, s:i, s:i, s:i, s:s, s:b, s:s, s:s, s:b}", "type", "shamir",
+                                           "initialized", true, "sealed", v->sealed, "t", 1, "n", 1, "progress", 0,
+                                           "nonce", "", "recovery_seal", false, "version", VAULT_VERSION, "commit_date",
+                                           "2026-10-26T20:32:27Z", "migration", false));
 
         if (!v->sealed) {
                 json_put(body, "cluster_name", json_string("vault-cluster-mock"));
@@ -34,6 +41,11 @@ static void seal_status(struct vault_call *c)
         }
         json_put(body, "storage_type", json_string("inmem"));
         answer_json(c->answer, 200, "application/json", body);
+}
+
+static void leader(struct vault_call *c)
+{
+        answer_json(c->answer, 200, "application/json", json_pack("{s:b}", "ha_enabled", false));
 }
 
 static void seal(struct vault_call *c)
@@ -48,7 +60,7 @@ static void unseal(struct vault_call *c)
         uint8_t bytes[64];
         size_t n = 0;
 
-        if (json_flag(c->body, "reset", false) || !c->vault->sealed) {
+        if (json_loose_flag(c->body, "reset", false) || !c->vault->sealed) {
                 seal_status(c);
         } else if (!key) {
                 vault_error(c, 400, "'key' must be specified in request body as JSON, or 'reset' set to true");
@@ -57,7 +69,8 @@ static void unseal(struct vault_call *c)
         } else if (n < 16) {
                 vault_error(c, 400, "invalid key: key is shorter than minimum 16 bytes");
         } else if (strcmp(key, VAULT_UNSEAL_KEY) != 0) {
-                vault_error(c, 400, "unable to retrieve stored keys: invalid key: failed to decrypt keys from storage: "
+                vault_error(c, 400,
+                            "unable to retrieve stored keys: invalid key: failed to decrypt keys from storage: "
                             "cipher: message authentication failed");
         } else {
                 c->vault->sealed = false;
@@ -88,12 +101,12 @@ static void mount_at(struct vault_call *c, json_t *mounts, const char *const *ty
 
 static void mounts(struct vault_call *c)
 {
-        vault_reply(c, json_deep_copy(c->vault->mounts));
+        vault_reply_twice(c, json_deep_copy(c->vault->mounts));
 }
 
 static void auths(struct vault_call *c)
 {
-        vault_reply(c, json_deep_copy(c->vault->auths));
+        vault_reply_twice(c, json_deep_copy(c->vault->auths));
 }
 
 static void mount_engine(struct vault_call *c)
@@ -161,69 +174,84 @@ static void policy(struct vault_call *c)
 
 static void capabilities_self(struct vault_call *c)
 {
-        _cleanup_(json_decrefp) json_t *paths = vault_names(json_object_get(c->body, json_object_get(c->body, "paths") ? "paths" : "path"));
+        _cleanup_(json_decrefp) json_t *paths =
+                vault_names(json_object_get(c->body, json_object_get(c->body, "paths") ? "paths" : "path"));
         json_t *data = json_take(json_object()), *path;
         size_t i;
 
         json_array_foreach(paths, i, path)
                 json_put(data, json_string_value(path), vault_capabilities(c, json_string_value(path)));
         if (json_array_size(paths) == 1)
-                json_put(data, "capabilities", json_incref(json_object_get(data, json_string_value(json_array_get(paths, 0)))));
-        vault_reply(c, data);
+                json_put(data, "capabilities",
+                         json_incref(json_object_get(data, json_string_value(json_array_get(paths, 0)))));
+        vault_reply_twice(c, data);
 }
 
 /* ---- wrapped answers ---- */
 
-/* By the token in the body, or else the one that the request was made with. */
-static struct vault_wrapped *wrapped_of(struct vault_call *c)
+static struct vault_wrapped *wrapped_find(struct vault_call *c, const char *token)
 {
-        const char *header = request_header(c->request, "X-Vault-Token"), *given = json_text(c->body, "token");
-        struct vault_wrapped *w = NULL;
-
-        /* Both at once spends the token before it is looked at. */
-        if (given && header && strcmp(given, header) == 0)
-                given = NULL;
-        else if (given || header)
-                w = vault_wrapped_find(&c->vault->tokens, given ? given : header, mock_now_usec(c->mock));
-        if (!w)
-                vault_error(c, 400, "wrapping token is not valid or does not exist");
-        return w;
+        return token ? vault_wrapped_find(&c->vault->tokens, token, mock_now_usec(c->mock)) : NULL;
 }
 
 static void wrapping_lookup(struct vault_call *c)
 {
-        const struct vault_wrapped *w = wrapped_of(c);
+        const char *given = json_text(c->body, "token");
+        const struct vault_wrapped *w = wrapped_find(c, given ? given : request_header(c->request, "X-Vault-Token"));
         _cleanup_(freep) char *time = w ? vault_time_format(w->created_usec) : NULL;
 
         if (w)
-                vault_reply(c, json_pack("{s:s, s:s, s:I}", "creation_path", w->creation_path, "creation_time", time, "creation_ttl", (json_int_t)w->ttl));
+                vault_reply(c, json_pack("{s:s, s:s, s:I}", "creation_path", w->creation_path, "creation_time", time,
+                                         "creation_ttl", (json_int_t)w->ttl));
+        else
+                vault_error(c, 400, "wrapping token is not valid or does not exist");
 }
 
+/* Either the request is made with the wrapping token, or it is made with another and names the wrapping token. */
 static void wrapping_unwrap(struct vault_call *c)
 {
-        struct vault_wrapped *w = wrapped_of(c);
+        const char *given = json_text(c->body, "token");
+        struct vault_wrapped *own = wrapped_find(c, request_header(c->request, "X-Vault-Token")), *w = own;
 
-        if (!w)
+        if (own && given) {
+                /* Both at once spends the token before it is looked at. */
+                vault_wrapped_free(own);
+                vault_error_listed(
+                        c, 500,
+                        "error decrementing wrapping token's use-count: invalid token entry provided for use count decrementing");
                 return;
+        }
+        if (!own && given && !vault_authorize(c, NULL))
+                return;
+        if (!own)
+                w = wrapped_find(c, given);
+        if (!w) {
+                vault_error(c, 400, "wrapping token is not valid or does not exist");
+                return;
+        }
         answer_json(c->answer, 200, "application/json", json_incref(w->answer));
         vault_wrapped_free(w);
 }
 
 const struct vault_route vault_routes_system[] = {
-        { "system", "health", VAULT_MAY(VAULT_READ), NULL, health, .needs_no_token = true },
+        { "system", "health", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), NULL, health, .needs_no_token = true },
         { "system", "seal-status", VAULT_MAY(VAULT_READ), NULL, seal_status, .needs_no_token = true },
+        { "system", "leader", VAULT_MAY(VAULT_READ), NULL, leader, .needs_no_token = true },
         { "system", "unseal", VAULT_MAY(VAULT_UPDATE), NULL, unseal, .needs_no_token = true },
         { "system", "seal", VAULT_MAY(VAULT_UPDATE), NULL, seal, .needs_sudo = true },
         { "system", "mounts", VAULT_MAY(VAULT_READ), NULL, mounts },
-        { "system", "mounts/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "type description config local seal_wrap options", mount_engine },
+        { "system", "mounts/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "type description config local seal_wrap options", mount_engine },
         { "system", "auth", VAULT_MAY(VAULT_READ), NULL, auths },
-        { "system", "auth/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "type description config local seal_wrap options", mount_auth,
-          .needs_sudo = true },
-        { "system", "policies/acl/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "policy name ttl cas cas_required",
-          policy },
-        { "system", "policy/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE), "policy rules name", policy },
+        { "system", "auth/+", VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "type description config local seal_wrap options", mount_auth, .needs_sudo = true },
+        { "system", "policies/acl/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "policy name ttl cas cas_required", policy },
+        { "system", "policy/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE) | VAULT_MAY(VAULT_DELETE),
+          "policy rules name", policy },
         { "system", "capabilities-self", VAULT_MAY(VAULT_UPDATE), "token path paths", capabilities_self },
-        { "system", "wrapping/lookup", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), "token", wrapping_lookup, .needs_no_token = true },
+        { "system", "wrapping/lookup", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_UPDATE), "token", wrapping_lookup,
+          .needs_no_token = true },
         { "system", "wrapping/unwrap", VAULT_MAY(VAULT_UPDATE), "token", wrapping_unwrap, .needs_no_token = true },
         { NULL },
 };

@@ -38,9 +38,9 @@ void vault_tokens_deinit(struct vault_tokens *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->tokens)
+        list_for_each_safe (node, following, &s->tokens)
                 vault_token_free(list_entry(node, struct vault_token, link));
-        list_for_each_safe(node, following, &s->wrapped)
+        list_for_each_safe (node, following, &s->wrapped)
                 vault_wrapped_free(list_entry(node, struct vault_wrapped, link));
 }
 
@@ -85,7 +85,8 @@ static void add_policy(json_t *policies, const char *name)
         json_t *value;
         size_t i;
 
-        json_array_foreach(policies, i, value) {
+        json_array_foreach(policies, i, value)
+        {
                 int order = strcmp(json_string_value(value), name);
 
                 if (order == 0)
@@ -107,19 +108,31 @@ static uint64_t effective_max(const struct vault_token *t)
         return t->explicit_max_ttl && t->explicit_max_ttl < max ? t->explicit_max_ttl : max;
 }
 
-struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec)
+static char *capped(uint64_t wanted, uint64_t given)
 {
-        struct vault_token *t = token_add(s, g->is_batch ? text_random("b.AAAAAQ", 120, TOKEN_LETTERS) : text_random("s.", 24, TOKEN_LETTERS), g, now_usec);
+        _cleanup_(freep) char *wanted_text = duration_format(wanted), *given_text = duration_format(given);
+
+        return text_format("TTL of \"%s\" exceeded the effective max_ttl of \"%s\"; TTL value is capped accordingly",
+                           wanted_text, given_text);
+}
+
+struct vault_token *vault_token_new(struct vault_tokens *s, const struct vault_grant *g, uint64_t now_usec,
+                                    char **ret_warning)
+{
+        struct vault_token *t = token_add(
+                s, g->is_batch ? text_random("b.AAAAAQ", 120, TOKEN_LETTERS) : text_random("s.", 24, TOKEN_LETTERS), g,
+                now_usec);
         uint64_t seconds = t->period ? t->period : t->ttl ? t->ttl : VAULT_TTL_STANDARD, max = effective_max(t);
         json_t *value;
         size_t i;
 
-        json_array_foreach(g->policies, i, value)
-                add_policy(t->policies, json_string_value(value));
+        json_array_foreach(g->policies, i, value) add_policy(t->policies, json_string_value(value));
         if (!g->no_default_policy && !vault_token_is_root(t))
                 add_policy(t->policies, "default");
         if (vault_token_is_root(t) && !g->ttl)
                 return t;
+        if (seconds > max && ret_warning)
+                *ret_warning = capped(seconds, max);
         t->ttl = seconds < max ? seconds : max;
         t->expires_usec = now_usec + t->ttl * USEC_PER_SEC;
         return t;
@@ -138,7 +151,8 @@ struct vault_token *vault_token_find(struct vault_tokens *s, const char *id, uin
 
 bool vault_token_is_root(const struct vault_token *t)
 {
-        return json_array_size(t->policies) == 1 && strcmp(json_string_value(json_array_get(t->policies, 0)), "root") == 0;
+        return json_array_size(t->policies) == 1 &&
+               strcmp(json_string_value(json_array_get(t->policies, 0)), "root") == 0;
 }
 
 uint64_t vault_token_seconds(const struct vault_token *t, uint64_t now_usec)
@@ -149,12 +163,11 @@ uint64_t vault_token_seconds(const struct vault_token *t, uint64_t now_usec)
 void vault_token_renew(struct vault_token *t, uint64_t increment, uint64_t now_usec, char **ret_warning)
 {
         uint64_t seconds = t->period ? t->period : increment ? increment : t->ttl;
-        uint64_t end = t->created_usec + effective_max(t) * USEC_PER_SEC, left = (end - now_usec + USEC_PER_SEC / 2) / USEC_PER_SEC;
+        uint64_t end = t->created_usec + effective_max(t) * USEC_PER_SEC,
+                 left = (end - now_usec + USEC_PER_SEC / 2) / USEC_PER_SEC;
 
         if (seconds > left) {
-                _cleanup_(freep) char *wanted = duration_format(seconds), *given = duration_format(left);
-
-                *ret_warning = text_format("TTL of \"%s\" exceeded the effective max_ttl of \"%s\"; TTL value is capped accordingly", wanted, given);
+                *ret_warning = capped(seconds, left);
                 seconds = left;
         }
         t->issued_usec = now_usec;
@@ -165,28 +178,30 @@ void vault_tokens_expire(struct vault_tokens *s)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &s->tokens) {
+        list_for_each_safe (node, following, &s->tokens) {
                 struct vault_token *t = list_entry(node, struct vault_token, link);
 
                 if (!vault_token_is_root(t))
                         vault_token_free(t);
         }
-        list_for_each_safe(node, following, &s->wrapped)
+        list_for_each_safe (node, following, &s->wrapped)
                 vault_wrapped_free(list_entry(node, struct vault_wrapped, link));
 }
 
 json_t *vault_token_auth(const struct vault_token *t, uint64_t now_usec)
 {
-        return json_take(json_pack("{s:s, s:s, s:O, s:O, s:O?, s:I, s:b, s:s, s:s, s:b, s:n, s:I}", "client_token", t->id, "accessor", t->accessor,
-                                   "policies", t->policies, "token_policies", t->policies, "metadata", t->meta, "lease_duration",
-                                   (json_int_t)vault_token_seconds(t, now_usec), "renewable", t->renewable, "entity_id", t->entity_id, "token_type",
-                                   t->is_batch ? "batch" : "service", "orphan", t->orphan, "mfa_requirement", "num_uses",
-                                   (json_int_t)t->uses_at_start));
+        return json_take(json_pack("{s:s, s:s, s:O, s:O, s:O?, s:I, s:b, s:s, s:s, s:b, s:n, s:I}", "client_token",
+                                   t->id, "accessor", t->accessor, "policies", t->policies, "token_policies",
+                                   t->policies, "metadata", t->meta, "lease_duration",
+                                   (json_int_t)vault_token_seconds(t, now_usec), "renewable", t->renewable, "entity_id",
+                                   t->entity_id, "token_type", t->is_batch ? "batch" : "service", "orphan", t->orphan,
+                                   "mfa_requirement", "num_uses", (json_int_t)t->uses_at_start));
 }
 
 /* ---- wrapped answers ---- */
 
-struct vault_wrapped *vault_wrap(struct vault_tokens *s, const char *creation_path, json_t *answer, uint64_t ttl, uint64_t now_usec)
+struct vault_wrapped *vault_wrap(struct vault_tokens *s, const char *creation_path, json_t *answer, uint64_t ttl,
+                                 uint64_t now_usec)
 {
         struct vault_wrapped *w = memory_new(sizeof(*w));
 

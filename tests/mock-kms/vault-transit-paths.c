@@ -23,7 +23,8 @@ static struct transit_key *key_of(struct vault_call *c, const char *name)
 static void create_key(struct vault_call *c)
 {
         const char *type = json_text(c->body, "type");
-        bool derived = json_flag(c->body, "derived", false), convergent = json_flag(c->body, "convergent_encryption", false);
+        bool derived = json_loose_flag(c->body, "derived", false),
+             convergent = json_loose_flag(c->body, "convergent_encryption", false);
         struct transit_key *k = transit_key_find(c->vault, c->mount, c->parts[0]);
 
         if (type && strcmp(type, "aes256-gcm96") != 0) {
@@ -38,8 +39,8 @@ static void create_key(struct vault_call *c)
                 k = transit_key_new(c->vault, c->mount, c->parts[0], now_seconds(c));
                 k->derived = derived;
                 k->convergent = convergent;
-                k->exportable = json_flag(c->body, "exportable", false);
-                k->allow_plaintext_backup = json_flag(c->body, "allow_plaintext_backup", false);
+                k->exportable = json_loose_flag(c->body, "exportable", false);
+                k->allow_plaintext_backup = json_loose_flag(c->body, "allow_plaintext_backup", false);
         }
         vault_reply(c, transit_key_report(k));
 }
@@ -111,21 +112,23 @@ static void configure_key(struct vault_call *c)
                 vault_error(c, 400, "no existing key named %s could be found", c->parts[0]);
                 return;
         }
-        decryption = json_number(c->body, "min_decryption_version", (json_int_t)k->min_decryption_version);
-        encryption = json_number(c->body, "min_encryption_version", (json_int_t)k->min_encryption_version);
+        decryption = json_loose_number(c->body, "min_decryption_version", (json_int_t)k->min_decryption_version);
+        encryption = json_loose_number(c->body, "min_encryption_version", (json_int_t)k->min_encryption_version);
         if (decryption < 0 || encryption < 0) {
                 vault_error(c, 400, "min %s version cannot be negative", decryption < 0 ? "decryption" : "encryption");
         } else if (decryption > (json_int_t)k->n_versions || encryption > (json_int_t)k->n_versions) {
                 bool is_decryption = decryption > (json_int_t)k->n_versions;
 
-                vault_error(c, 400, "cannot set min %s version of %lld, latest key version is %u", is_decryption ? "decryption" : "encryption",
+                vault_error(c, 400, "cannot set min %s version of %lld, latest key version is %u",
+                            is_decryption ? "decryption" : "encryption",
                             (long long)(is_decryption ? decryption : encryption), k->n_versions);
         } else {
                 k->min_decryption_version = decryption ? (unsigned)decryption : 1;
                 k->min_encryption_version = (unsigned)encryption;
-                k->deletion_allowed = json_flag(c->body, "deletion_allowed", k->deletion_allowed);
-                k->exportable = k->exportable || json_flag(c->body, "exportable", false);
-                k->allow_plaintext_backup = k->allow_plaintext_backup || json_flag(c->body, "allow_plaintext_backup", false);
+                k->deletion_allowed = json_loose_flag(c->body, "deletion_allowed", k->deletion_allowed);
+                k->exportable = k->exportable || json_loose_flag(c->body, "exportable", false);
+                k->allow_plaintext_backup =
+                        k->allow_plaintext_backup || json_loose_flag(c->body, "allow_plaintext_backup", false);
                 vault_reply(c, transit_key_report(k));
         }
 }
@@ -135,8 +138,9 @@ static void configure_key(struct vault_call *c)
 static void datakey_make(struct vault_call *c, const struct transit_key *k, size_t n, bool with_plaintext)
 {
         uint8_t plain[64];
-        struct transit_item item = { .context = json_text(c->body, "context"), .associated_data = json_text(c->body, "associated_data"),
-                                     .version = (unsigned)json_number(c->body, "key_version", 0) };
+        struct transit_item item = { .context = json_text(c->body, "context"),
+                                     .associated_data = json_text(c->body, "associated_data"),
+                                     .version = (unsigned)json_loose_number(c->body, "key_version", 0) };
         _cleanup_(freep) char *text = NULL, *ciphertext = NULL, *problem = NULL;
         unsigned version;
         json_t *data;
@@ -159,7 +163,7 @@ static void datakey_make(struct vault_call *c, const struct transit_key *k, size
 static void datakey(struct vault_call *c)
 {
         bool with_plaintext = strcmp(c->parts[0], "plaintext") == 0;
-        json_int_t bits = json_number(c->body, "bits", 256);
+        json_int_t bits = json_loose_number(c->body, "bits", 256);
         _cleanup_(freep) char *bad_context = transit_base64_problem(json_text(c->body, "context"));
         const struct transit_key *k;
 
@@ -191,7 +195,8 @@ struct work {
         bool (*run)(const struct transit_key *k, const struct transit_item *item, json_t *result, char **ret_problem);
 };
 
-static bool run_encrypt(const struct transit_key *k, const struct transit_item *item, json_t *result, char **ret_problem)
+static bool run_encrypt(const struct transit_key *k, const struct transit_item *item, json_t *result,
+                        char **ret_problem)
 {
         unsigned version;
         _cleanup_(freep) char *ciphertext = transit_encrypt(k, item, &version, ret_problem);
@@ -203,7 +208,8 @@ static bool run_encrypt(const struct transit_key *k, const struct transit_item *
         return true;
 }
 
-static bool run_decrypt(const struct transit_key *k, const struct transit_item *item, json_t *result, char **ret_problem)
+static bool run_decrypt(const struct transit_key *k, const struct transit_item *item, json_t *result,
+                        char **ret_problem)
 {
         _cleanup_(freep) char *plaintext = transit_decrypt(k, item, ret_problem);
 
@@ -215,7 +221,8 @@ static bool run_decrypt(const struct transit_key *k, const struct transit_item *
 /* Associated data is not known here, in no product: a blob that has it cannot be rewrapped. */
 static bool run_rewrap(const struct transit_key *k, const struct transit_item *item, json_t *result, char **ret_problem)
 {
-        struct transit_item bare = { .text = item->text, .context = item->context }, fresh = { .context = item->context, .version = item->version };
+        struct transit_item bare = { .text = item->text, .context = item->context },
+                            fresh = { .context = item->context, .version = item->version };
         _cleanup_(freep) char *plaintext = transit_decrypt(k, &bare, ret_problem);
 
         if (!plaintext)
@@ -230,8 +237,10 @@ static const struct work work_rewrap = { "ciphertext", "missing ciphertext to de
 
 static struct transit_item item_of(const json_t *from, const struct work *w)
 {
-        return (struct transit_item){ .text = json_text(from, w->input), .context = json_text(from, "context"),
-                                      .associated_data = json_text(from, "associated_data"), .version = (unsigned)json_number(from, "key_version", 0) };
+        return (struct transit_item){ .text = json_text(from, w->input),
+                                      .context = json_text(from, "context"),
+                                      .associated_data = json_text(from, "associated_data"),
+                                      .version = (unsigned)json_loose_number(from, "key_version", 0) };
 }
 
 /* Return: false after the error of a batch that is none. */
@@ -241,16 +250,19 @@ static bool batch_is_valid(struct vault_call *c, const json_t *batch, const stru
         json_t *input;
 
         if (!json_is_array(batch)) {
-                vault_error_listed(c, 500, "failed to parse batch input: source data must be an array or slice, got string");
+                vault_error_listed(c, 500,
+                                   "failed to parse batch input: source data must be an array or slice, got string");
                 return false;
         }
         if (json_array_size(batch) == 0) {
                 vault_error(c, 400, "missing batch input to process");
                 return false;
         }
-        json_array_foreach(batch, i, input) {
+        json_array_foreach(batch, i, input)
+        {
                 if (!json_text(input, w->input)) {
-                        vault_error_listed(c, 500, "failed to parse batch input: '[%zu].%s' %s", i, w->input, w->missing);
+                        vault_error_listed(c, 500, "failed to parse batch input: '[%zu].%s' %s", i, w->input,
+                                           w->missing);
                         return false;
                 }
                 n_contexts += json_text(input, "context") && *json_text(input, "context");
@@ -264,18 +276,18 @@ static bool batch_is_valid(struct vault_call *c, const json_t *batch, const stru
 static void work_batch(struct vault_call *c, const struct transit_key *k, const struct work *w)
 {
         json_t *batch = json_object_get(c->body, "batch_input"), *results = json_take(json_array()), *input;
-        json_int_t status = json_number(c->body, "partial_failure_response_code", 400);
-        bool failed = false;
-        size_t i;
+        json_int_t status = json_loose_number(c->body, "partial_failure_response_code", 400);
+        size_t n_failed = 0, i;
 
-        json_array_foreach(batch, i, input) {
+        json_array_foreach(batch, i, input)
+        {
                 struct transit_item item = item_of(input, w);
                 _cleanup_(freep) char *problem = NULL;
                 json_t *result = json_take(json_object());
                 const char *reference = json_text(input, "reference");
 
                 if (!w->run(k, &item, result, &problem)) {
-                        failed = true;
+                        n_failed++;
                         if (w == &work_decrypt)
                                 json_put(result, "plaintext", json_string(""));
                         json_put(result, "error", json_string(problem));
@@ -284,8 +296,12 @@ static void work_batch(struct vault_call *c, const struct transit_key *k, const 
                 if (json_array_append_new(results, result) < 0)
                         abort();
         }
-        /* A batch of rewraps always succeeds: only its items tell. */
-        vault_reply_status(c, failed && w != &work_rewrap ? (int)status : 200, json_pack("{s:o}", "batch_results", results));
+        /* When all have failed, that is no partial failure. A batch of rewraps always succeeds: only its items tell. */
+        if (n_failed == 0 || w == &work_rewrap)
+                status = 200;
+        else if (n_failed == json_array_size(batch))
+                status = 400;
+        vault_reply_status(c, (int)status, json_pack("{s:o}", "batch_results", results));
 }
 
 static void work_single(struct vault_call *c, const struct transit_key *k, const struct work *w)
@@ -305,7 +321,8 @@ static void work_single(struct vault_call *c, const struct transit_key *k, const
 static void work(struct vault_call *c, const struct work *w)
 {
         const json_t *batch = json_object_get(c->body, "batch_input");
-        const char *text = json_text(c->body, w->input), *context = json_text(batch ? json_array_get(batch, 0) : c->body, "context");
+        const char *text = json_text(c->body, w->input),
+                   *context = json_text(batch ? json_array_get(batch, 0) : c->body, "context");
         struct transit_key *k;
 
         if (batch && !batch_is_valid(c, batch, w))
@@ -351,15 +368,18 @@ static bool has_no_key(const struct vault_call *c)
 const struct vault_route vault_routes_transit[] = {
         { "transit", "keys", VAULT_MAY(VAULT_LIST), NULL, list_keys },
         { "transit", "keys/+", VAULT_MAY(VAULT_READ) | VAULT_MAY(VAULT_DELETE) | UPDATE,
-          "name type derived convergent_encryption exportable allow_plaintext_backup context auto_rotate_period key_size", one_key },
+          "name type derived convergent_encryption exportable allow_plaintext_backup context auto_rotate_period key_size",
+          one_key },
         { "transit", "keys/+/rotate", UPDATE, "name", rotate_key },
         { "transit", "keys/+/config", UPDATE,
-          "name min_decryption_version min_encryption_version deletion_allowed exportable allow_plaintext_backup auto_rotate_period", configure_key },
+          "name min_decryption_version min_encryption_version deletion_allowed exportable allow_plaintext_backup auto_rotate_period",
+          configure_key },
         { "transit", "datakey/+/+", UPDATE, "name plaintext context bits key_version associated_data", datakey },
         { "transit", "encrypt/+", UPDATE,
-          "name plaintext context nonce type convergent_encryption key_version partial_failure_response_code associated_data batch_input", encrypt,
-          .is_new = has_no_key },
-        { "transit", "decrypt/+", UPDATE, "name ciphertext context nonce partial_failure_response_code associated_data batch_input", decrypt },
+          "name plaintext context nonce type convergent_encryption key_version partial_failure_response_code associated_data batch_input",
+          encrypt, .is_new = has_no_key },
+        { "transit", "decrypt/+", UPDATE,
+          "name ciphertext context nonce partial_failure_response_code associated_data batch_input", decrypt },
         { "transit", "rewrap/+", UPDATE, "name ciphertext context nonce key_version batch_input", rewrap },
         { NULL },
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/mock-kms/vault-transit.h"
 
-#define NO_CONTEXT                                                                                                       \
+#define NO_CONTEXT                                                                                                            \
         "missing 'context' for key derivation; the key was created using a derived key, which means additional, per-request " \
         "information must be included in order to perform operations with the key"
 
@@ -19,7 +19,7 @@ void transit_keys_deinit(struct vault *v)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &v->keys)
+        list_for_each_safe (node, following, &v->keys)
                 transit_key_free(list_entry(node, struct transit_key, link));
 }
 
@@ -27,7 +27,7 @@ void transit_keys_remove(struct vault *v, const char *mount)
 {
         struct list *node, *following;
 
-        list_for_each_safe(node, following, &v->keys) {
+        list_for_each_safe (node, following, &v->keys) {
                 struct transit_key *k = list_entry(node, struct transit_key, link);
 
                 if (strcmp(k->mount, mount) == 0)
@@ -76,12 +76,14 @@ json_t *transit_key_report(const struct transit_key *k)
 
                 json_put(versions, number, json_integer((json_int_t)k->versions[i - 1].created_seconds));
         }
-        data = json_take(json_pack("{s:b, s:i, s:b, s:b, s:b, s:b, s:o, s:i, s:i, s:i, s:i, s:s, s:b, s:b, s:b, s:b, s:b, s:s}", "allow_plaintext_backup",
-                                   k->allow_plaintext_backup, "auto_rotate_period", 0, "deletion_allowed", k->deletion_allowed, "derived", k->derived,
-                                   "exportable", k->exportable, "imported_key", false, "keys", versions, "latest_version", (int)k->n_versions,
-                                   "min_available_version", 0, "min_decryption_version", (int)k->min_decryption_version, "min_encryption_version",
-                                   (int)k->min_encryption_version, "name", k->name, "soft_deleted", false, "supports_decryption", true,
-                                   "supports_derivation", true, "supports_encryption", true, "supports_signing", false, "type", "aes256-gcm96"));
+        data = json_take(json_pack(
+                "{s:b, s:i, s:b, s:b, s:b, s:b, s:o, s:i, s:i, s:i, s:i, s:s, s:b, s:b, s:b, s:b, s:b, s:s}",
+                "allow_plaintext_backup", k->allow_plaintext_backup, "auto_rotate_period", 0, "deletion_allowed",
+                k->deletion_allowed, "derived", k->derived, "exportable", k->exportable, "imported_key", false, "keys",
+                versions, "latest_version", (int)k->n_versions, "min_available_version", 0, "min_decryption_version",
+                (int)k->min_decryption_version, "min_encryption_version", (int)k->min_encryption_version, "name",
+                k->name, "soft_deleted", false, "supports_decryption", true, "supports_derivation", true,
+                "supports_encryption", true, "supports_signing", false, "type", "aes256-gcm96"));
         if (k->derived) {
                 json_put(data, "convergent_encryption", json_boolean(k->convergent));
                 json_put(data, "kdf", json_string("hkdf_sha256"));
@@ -142,13 +144,15 @@ static char *subkey(uint8_t ret[GCM_KEY_SIZE], const struct transit_key *k, unsi
         if (k->derived && bytes.n == 0)
                 return text_copy(NO_CONTEXT);
         if (k->derived)
-                hkdf_sha256(ret, (struct bytes){ k->versions[version - 1].material, GCM_KEY_SIZE }, (struct bytes){ bytes.data, bytes.n });
+                hkdf_sha256(ret, (struct bytes){ k->versions[version - 1].material, GCM_KEY_SIZE },
+                            (struct bytes){ bytes.data, bytes.n });
         else
                 memcpy(ret, k->versions[version - 1].material, GCM_KEY_SIZE);
         return NULL;
 }
 
-char *transit_encrypt(const struct transit_key *k, const struct transit_item *item, unsigned *ret_version, char **ret_problem)
+char *transit_encrypt(const struct transit_key *k, const struct transit_item *item, unsigned *ret_version,
+                      char **ret_problem)
 {
         __attribute__((__cleanup__(decoded_deinit))) struct decoded plain = { 0 }, aad = { 0 };
         _cleanup_(freep) uint8_t *sealed = NULL;
@@ -161,7 +165,8 @@ char *transit_encrypt(const struct transit_key *k, const struct transit_item *it
                 return NULL;
         }
         if (version < k->min_encryption_version) {
-                *ret_problem = text_copy("requested version for encryption is less than the minimum encryption key version");
+                *ret_problem =
+                        text_copy("requested version for encryption is less than the minimum encryption key version");
                 return NULL;
         }
         *ret_problem = subkey(key, k, version, item->context);
@@ -179,10 +184,12 @@ char *transit_encrypt(const struct transit_key *k, const struct transit_item *it
 }
 
 /* Take a ciphertext's text apart. Return: what is wrong, or NULL. */
-static const char *parse_ciphertext(struct decoded *ret, unsigned *ret_version, const struct transit_key *k, const char *text)
+static const char *parse_ciphertext(struct decoded *ret, unsigned *ret_version, const struct transit_key *k,
+                                    const char *text)
 {
         const char *colon = text_starts(text, "vault:v") ? strchr(text + strlen("vault:v"), ':') : NULL;
-        _cleanup_(freep) char *number = colon ? text_format("%.*s", (int)(colon - text - 7), text + 7) : NULL, *problem = NULL;
+        _cleanup_(freep) char *number = colon ? text_format("%.*s", (int)(colon - text - 7), text + 7) : NULL,
+                              *problem = NULL;
         uint64_t version;
 
         if (!text_starts(text, "vault:v"))

@@ -42,7 +42,8 @@ struct transit_item {
  * transit_encrypt() - "vault:v1:…", to release with free()
  * Return: NULL with Vault's sentence in *@ret_problem, to release with free().
  */
-char *transit_encrypt(const struct transit_key *k, const struct transit_item *item, unsigned *ret_version, char **ret_problem);
+char *transit_encrypt(const struct transit_key *k, const struct transit_item *item, unsigned *ret_version,
+                      char **ret_problem);
 /** transit_decrypt() - the plaintext in base64. Return: as transit_encrypt(). */
 char *transit_decrypt(const struct transit_key *k, const struct transit_item *item, char **ret_problem);
 /** transit_base64_problem() - Vault's sentence about text that is not base64, or NULL; to release with free(). */

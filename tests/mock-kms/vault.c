@@ -19,11 +19,13 @@ static const char default_policy[] = "path \"auth/token/lookup-self\" { capabili
 
 static json_t *mount_new(const char *type)
 {
-        _cleanup_(freep) char *accessor = text_random("", 8, "0123456789abcdef"), *named = text_format("%s_%s", type, accessor), *uuid = text_uuid();
+        _cleanup_(freep) char *accessor = text_random("", 8, "0123456789abcdef"),
+                              *named = text_format("%s_%s", type, accessor), *uuid = text_uuid();
 
-        return json_take(json_pack("{s:s, s:{s:i, s:b, s:i}, s:s, s:b, s:b, s:{}, s:s, s:s, s:b, s:s, s:s}", "accessor", named, "config",
-                                   "default_lease_ttl", 0, "force_no_cache", false, "max_lease_ttl", 0, "description", "", "external_entropy_access",
-                                   false, "local", false, "options", "plugin_version", "", "running_plugin_version", "v" VAULT_VERSION "+builtin.mock",
+        return json_take(json_pack("{s:s, s:{s:i, s:b, s:i}, s:s, s:b, s:b, s:{}, s:s, s:s, s:b, s:s, s:s}", "accessor",
+                                   named, "config", "default_lease_ttl", 0, "force_no_cache", false, "max_lease_ttl", 0,
+                                   "description", "", "external_entropy_access", false, "local", false, "options",
+                                   "plugin_version", "", "running_plugin_version", "v" VAULT_VERSION "+builtin.mock",
                                    "seal_wrap", false, "type", type, "uuid", uuid));
 }
 
@@ -36,9 +38,15 @@ void vault_init(struct vault *v, uint64_t now_usec)
 {
         char *problem = NULL;
 
-        *v = (struct vault){ .mounts = json_take(json_object()), .auths = json_take(json_object()), .policies = json_take(json_object()),
-                             .rules = json_take(json_object()), .roles = json_take(json_object()), .role_ids = json_take(json_object()),
-                             .secret_ids = json_take(json_object()), .jwts = json_take(json_object()), .cluster_id = text_uuid() };
+        *v = (struct vault){ .mounts = json_take(json_object()),
+                             .auths = json_take(json_object()),
+                             .policies = json_take(json_object()),
+                             .rules = json_take(json_object()),
+                             .roles = json_take(json_object()),
+                             .role_ids = json_take(json_object()),
+                             .secret_ids = json_take(json_object()),
+                             .jwts = json_take(json_object()),
+                             .cluster_id = text_uuid() };
         list_init(&v->keys);
         vault_tokens_init(&v->tokens);
         vault_token_root(&v->tokens, "root", now_usec);
@@ -69,22 +77,25 @@ static json_t *envelope(struct vault_call *c, json_t *data, json_t *auth)
 {
         _cleanup_(freep) char *id = text_uuid();
 
-        return json_take(json_pack("{s:s, s:s, s:b, s:i, s:o, s:n, s:O?, s:o}", "request_id", id, "lease_id", "", "renewable", false, "lease_duration", 0,
-                                   "data", data, "wrap_info", "warnings", c->warnings, "auth", auth));
+        return json_take(json_pack("{s:s, s:s, s:b, s:i, s:o, s:n, s:O?, s:o}", "request_id", id, "lease_id", "",
+                                   "renewable", false, "lease_duration", 0, "data", data, "wrap_info", "warnings",
+                                   c->warnings, "auth", auth));
 }
 
 static void answer_wrapped(struct vault_call *c, json_t *inner, uint64_t ttl)
 {
         struct vault_wrapped *w = vault_wrap(&c->vault->tokens, c->path, inner, ttl, mock_now_usec(c->mock));
-        _cleanup_(freep) char *time = vault_time_format(w->created_usec), *accessor = text_random("", 24, TEXT_UPPER TEXT_LOWER TEXT_DIGITS);
+        _cleanup_(freep) char *time = vault_time_format(w->created_usec),
+                              *accessor = text_random("", 24, TEXT_UPPER TEXT_LOWER TEXT_DIGITS);
         const char *wrapped = json_text(json_object_get(inner, "data"), "secret_id_accessor");
-        json_t *info = json_take(json_pack("{s:s, s:s, s:I, s:s, s:s}", "token", w->token, "accessor", accessor, "ttl", (json_int_t)ttl, "creation_time",
-                                           time, "creation_path", w->creation_path));
+        json_t *info = json_take(json_pack("{s:s, s:s, s:I, s:s, s:s}", "token", w->token, "accessor", accessor, "ttl",
+                                           (json_int_t)ttl, "creation_time", time, "creation_path", w->creation_path));
 
         if (wrapped)
                 json_put(info, "wrapped_accessor", json_string(wrapped));
-        answer_json(c->answer, 200, CONTENT_TYPE, json_pack("{s:s, s:s, s:b, s:i, s:n, s:o, s:n, s:n}", "request_id", "", "lease_id", "", "renewable",
-                                                            false, "lease_duration", 0, "data", "wrap_info", info, "warnings", "auth"));
+        answer_json(c->answer, 200, CONTENT_TYPE,
+                    json_pack("{s:s, s:s, s:b, s:i, s:n, s:o, s:n, s:n}", "request_id", "", "lease_id", "", "renewable",
+                              false, "lease_duration", 0, "data", "wrap_info", info, "warnings", "auth"));
 }
 
 static void reply(struct vault_call *c, int status, json_t *data, json_t *auth)
@@ -108,6 +119,15 @@ void vault_reply(struct vault_call *c, json_t *data)
         vault_reply_status(c, 200, data);
 }
 
+void vault_reply_twice(struct vault_call *c, json_t *data)
+{
+        json_t *body = envelope(c, json_take(data), json_null());
+
+        if (json_object_update_missing(body, data) < 0)
+                abort();
+        answer_json(c->answer, 200, CONTENT_TYPE, body);
+}
+
 void vault_reply_auth(struct vault_call *c, const struct vault_token *t)
 {
         reply(c, 200, json_null(), vault_token_auth(t, mock_now_usec(c->mock)));
@@ -124,19 +144,20 @@ void vault_reply_empty(struct vault_call *c)
 
 static void answer_error(struct answer *a, int status, const char *text)
 {
-        answer_json(a, status, CONTENT_TYPE, text ? json_pack("{s:[s]}", "errors", text) : json_pack("{s:[]}", "errors"));
+        answer_json(a, status, CONTENT_TYPE,
+                    text ? json_pack("{s:[s]}", "errors", text) : json_pack("{s:[]}", "errors"));
 }
 
-#define FORMATTED(format)                                 \
-        ({                                                \
-                va_list _list;                            \
-                char *_text = NULL;                       \
-                                                          \
-                va_start(_list, format);                  \
-                if (vasprintf(&_text, format, _list) < 0) \
-                        abort();                          \
-                va_end(_list);                            \
-                _text;                                    \
+#define FORMATTED(format)                                                                                              \
+        ({                                                                                                             \
+                va_list _list;                                                                                         \
+                char *_text = NULL;                                                                                    \
+                                                                                                                       \
+                va_start(_list, format);                                                                               \
+                if (vasprintf(&_text, format, _list) < 0)                                                              \
+                        abort();                                                                                       \
+                va_end(_list);                                                                                         \
+                _text;                                                                                                 \
         })
 
 void vault_error(struct vault_call *c, int status, const char *format, ...)
@@ -206,7 +227,9 @@ static void identify(struct request *r)
 
 static void handle(struct mock *m, struct request *r, struct answer *a)
 {
-        struct vault_call c = { .mock = m, .vault = &m->vault, .request = r, .answer = a, .path = r->path + strlen(PREFIX) };
+        struct vault_call c = {
+                .mock = m, .vault = &m->vault, .request = r, .answer = a, .path = r->path + strlen(PREFIX)
+        };
 
         answer_header(a, "Cache-Control", "no-store");
         vault_route_call(&c);
@@ -245,6 +268,10 @@ static void expire(struct mock *m)
         vault_tokens_expire(&m->vault.tokens);
 }
 
-const struct service service_vault = {
-        .name = "vault", .claims = claims, .identify = identify, .handle = handle, .throttle = throttle, .fail = fail_status, .expire = expire
-};
+const struct service service_vault = { .name = "vault",
+                                       .claims = claims,
+                                       .identify = identify,
+                                       .handle = handle,
+                                       .throttle = throttle,
+                                       .fail = fail_status,
+                                       .expire = expire };
