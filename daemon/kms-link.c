@@ -418,6 +418,7 @@ uint32_t kms_call_left_msec(const struct kms_call *call)
 {
         uint64_t now = clock_boottime_usec(), left = call->deadline_usec > now ? call->deadline_usec - now : 0;
 
+        left -= left / 8;
         return left < USEC_PER_MSEC ? 1 : left / USEC_PER_MSEC > UINT32_MAX ? UINT32_MAX : (uint32_t)(left / USEC_PER_MSEC);
 }
 

@@ -50,7 +50,8 @@ int kms_link_new(struct kms_link **ret_link, struct event_base *base, const char
 /** kms_link_free() - no call is under way; may be called by the done() of the last one. */
 struct kms_link *kms_link_free(struct kms_link *l);
 
-/** kms_call_left_msec() - until the call's deadline, at least 1: for a request's timeout_msec. */
+/** kms_call_left_msec() - for a request's timeout_msec: seven eighths of what is left until the call's deadline, at least 1, so that the peer
+ *  has the time to say why it could not. */
 uint32_t kms_call_left_msec(const struct kms_call *call);
 /** kms_link_call() - begin @call; it ends within @timeout_usec, never inside this function. Return: 0 or -ENOMEM. */
 int kms_link_call(struct kms_link *l, struct kms_call *call, uint64_t timeout_usec);

@@ -11,8 +11,6 @@ static void question_fill(struct kms_call *call, union message *ret_message)
         struct bytes kek = bytes_from_string(q->kek);
         uint32_t left_msec = kms_call_left_msec(call);
 
-        /* A check ends a little before nobody waits for it: then what it has found out is known. */
-        left_msec -= left_msec / 8;
         if (q->number == MESSAGE_KMS_CHECK)
                 ret_message->kms_check =
                         (struct message_kms_check){ .number_ = MESSAGE_KMS_CHECK, .kek = kek, .timeout_msec = left_msec };

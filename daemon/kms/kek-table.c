@@ -7,17 +7,24 @@
 #include "common/clock.h"
 #include "common/log.h"
 
-/* Log what changed: an unusable KEK that stays so for the same reason is not logged again. */
-static void entry_changed(struct kek_entry *entry, const struct sentence *before)
+/* Log what changed: an unusable KEK that stays so for the same reason is not logged again, whatever numbers its sentence holds. */
+static void entry_changed(struct kek_entry *entry, bool was_usable, bool is_news)
 {
-        bool was_usable = *before->text == '\0', is_usable = *entry->why.text == '\0';
+        bool is_usable = *entry->why.text == '\0';
 
         if (is_usable && !was_usable)
                 log_notice("KEK %s can be used again", entry->config->name);
-        else if (!is_usable && strcmp(before->text, entry->why.text) != 0)
+        else if (!is_usable && (was_usable || is_news))
                 log_error("KEK %s cannot be used: %s", entry->config->name, entry->why.text);
         if (is_usable != was_usable || entry->since_wall_usec == 0)
                 entry->since_wall_usec = clock_wall_usec();
+}
+
+static void entry_failed(struct kek_entry *entry, enum proto_error class)
+{
+        entry->class = class;
+        entry->last_error = entry->why;
+        entry->last_error_wall_usec = clock_wall_usec();
 }
 
 static bool entry_load(struct kek_table *t, struct kek_entry *entry)
@@ -25,19 +32,17 @@ static bool entry_load(struct kek_table *t, struct kek_entry *entry)
         struct sentence before = entry->why;
         int r = entry->provider->kek_new(&entry->kek, entry->config, t->environment, &entry->why);
 
-        if (r == 0) {
+        if (r == 0)
                 *entry->why.text = '\0';
-        } else {
-                entry->last_error = entry->why;
-                entry->last_error_wall_usec = clock_wall_usec();
-        }
-        entry_changed(entry, &before);
+        else
+                entry_failed(entry, PROTO_ERROR_NONE);
+        entry_changed(entry, *before.text == '\0', strcmp(before.text, entry->why.text) != 0);
         return r == 0;
 }
 
 void kek_entry_note(struct kek_entry *entry, enum proto_error error, const char *sentence)
 {
-        struct sentence before = entry->why;
+        bool was_usable = *entry->why.text == '\0', is_news = error != entry->class;
 
         switch (error) {
         case PROTO_ERROR_KMS_CORRUPT:
@@ -47,13 +52,13 @@ void kek_entry_note(struct kek_entry *entry, enum proto_error error, const char 
                 return;
         case PROTO_ERROR_NONE:
                 *entry->why.text = '\0';
+                entry->class = PROTO_ERROR_NONE;
                 break;
         default:
                 sentence_set(&entry->why, "%s", sentence ? sentence : proto_error_sentence(error));
-                entry->last_error = entry->why;
-                entry->last_error_wall_usec = clock_wall_usec();
+                entry_failed(entry, error);
         }
-        entry_changed(entry, &before);
+        entry_changed(entry, was_usable, is_news);
 }
 
 int kek_table_new(struct kek_table **ret_table, struct config *config, const struct kms_environment *environment)

@@ -14,6 +14,7 @@ struct kek_entry {
         const struct config_kek *config;
         const struct provider *provider;
         struct kek *kek; /* NULL when it could not be loaded: see why */
+        enum proto_error class; /* of the failure that `why` tells; 0 = it could not be loaded, or can be used */
         struct sentence why; /* why it cannot be used; "" when the last call worked, or none was made */
         uint64_t since_wall_usec; /* when it became usable, or unusable */
         struct sentence last_error; /* of a call or of loading; stays when a later one works */

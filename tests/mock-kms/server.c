@@ -2,6 +2,8 @@
 #include "tests/mock-kms/server.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
@@ -306,9 +308,15 @@ int server_listen(struct server *s, const struct sockaddr *address, int n_addres
                 n_address);
         struct sockaddr_storage bound;
         socklen_t n_bound = sizeof(bound);
+        const int yes = 1;
 
         if (!listener)
                 return errno ? -errno : -EIO;
+        /* What is accepted inherits it. Else the second piece of each answer would wait for the client's delayed acknowledgement. */
+        if (setsockopt(evconnlistener_get_fd(listener), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0) {
+                evconnlistener_free(listener);
+                return -errno;
+        }
         if (!evhttp_bind_listener(with_tls ? s->tls : s->plain, listener)) {
                 evconnlistener_free(listener);
                 return -ENOMEM;
