@@ -222,17 +222,19 @@ static void note_date(struct aws_service *s, uint64_t date_wall_usec)
 /* What can be done about @remedy was not done before: do it. */
 static bool remedy(struct aws_call *c, enum aws_error_remedy what, const struct http_response *response)
 {
-        bool again = false;
+        bool again;
 
-        if (what == AWS_REMEDY_CLOCK && response->date_wall_usec > 0) {
+        if (what == AWS_REMEDY_NONE)
+                return false;
+        if (what == AWS_REMEDY_CLOCK && response->date_wall_usec > 0 && !c->clock_was_mended) {
                 mend_clock(c->service, response->date_wall_usec);
-                again = !c->clock_was_mended;
                 c->clock_was_mended = true;
-        } else if (what == AWS_REMEDY_CREDENTIALS) {
-                aws_credentials_reject(c->service->credentials, c->credentials);
-                again = !c->credentials_were_renewed;
-                c->credentials_were_renewed = true;
+                return true;
         }
+        /* Where the clock is right, a signature that does not fit was made with the wrong secret: it may have been corrected. */
+        aws_credentials_reject(c->service->credentials, c->credentials);
+        again = !c->credentials_were_renewed;
+        c->credentials_were_renewed = true;
         return again;
 }
 

@@ -22,7 +22,10 @@ struct aws_credentials_source {
         struct aws_credentials *current; /* or NULL */
         uint64_t fetched_usec;           /* CLOCK_BOOTTIME */
         uint64_t refresh_wall_usec;
-        struct aws_credentials *rejected[REJECTED_MAX]; /* the last ones that KMS did not take */
+        struct {
+                struct aws_credentials *credentials;
+                uint64_t until_usec; /* CLOCK_BOOTTIME */
+        } rejected[REJECTED_MAX]; /* the last ones that KMS did not take */
         size_t i_rejected;
         unsigned n_rejected_early; /* in a row, soon after they were fetched */
         struct list waiting; /* of struct aws_credentials_call */
@@ -58,8 +61,10 @@ static bool is_same(const struct aws_credentials *a, const struct aws_credential
 
 static bool is_rejected(const struct aws_credentials_source *s, const struct aws_credentials *c)
 {
+        uint64_t now = clock_boottime_usec();
+
         for (size_t i = 0; i < REJECTED_MAX; i++)
-                if (s->rejected[i] && is_same(s->rejected[i], c))
+                if (s->rejected[i].credentials && now < s->rejected[i].until_usec && is_same(s->rejected[i].credentials, c))
                         return true;
         return false;
 }
@@ -132,8 +137,8 @@ static bool check(struct aws_credentials_source *s, const struct aws_credentials
         char expired[CLOCK_TEXT_LENGTH + 1];
 
         if (is_rejected(s, c)) {
-                sentence_set(ret_why, "AWS does not accept access key %s of %s, and there are no others. Change the credentials there, or reload lkm-kms "
-                                      "to try the same ones again",
+                sentence_set(ret_why, "AWS does not accept access key %s of %s, and there are no others. Change the credentials there; the same ones "
+                                      "are tried again in a minute, as new keys take a while to be known everywhere",
                              c->access_key_id, c->source);
                 return false;
         }
@@ -248,8 +253,9 @@ void aws_credentials_reject(struct aws_credentials_source *s, const struct aws_c
         bool was_current = s->current && is_same(s->current, c);
 
         if (!is_rejected(s, c)) {
-                aws_credentials_unref(s->rejected[s->i_rejected]);
-                s->rejected[s->i_rejected] = aws_credentials_ref(c);
+                aws_credentials_unref(s->rejected[s->i_rejected].credentials);
+                s->rejected[s->i_rejected].credentials = aws_credentials_ref(c);
+                s->rejected[s->i_rejected].until_usec = clock_add(clock_boottime_usec(), CREDENTIALS_REJECTED_USEC);
                 s->i_rejected = (s->i_rejected + 1) % REJECTED_MAX;
         }
         if (!was_current)
@@ -302,7 +308,7 @@ struct aws_credentials_source *aws_credentials_source_free(struct aws_credential
                 event_free(s->timer);
         aws_credentials_unref(s->current);
         for (size_t i = 0; i < REJECTED_MAX; i++)
-                aws_credentials_unref(s->rejected[i]);
+                aws_credentials_unref(s->rejected[i].credentials);
         aws_environment_unref(s->environment);
         free(s);
         return NULL;

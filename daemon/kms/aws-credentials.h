@@ -50,7 +50,7 @@ struct aws_credentials *aws_credentials_now(struct aws_credentials_source *s);
 /** aws_credentials_get() - have @call told when there are credentials; never inside this function. */
 void aws_credentials_get(struct aws_credentials_source *s, struct aws_credentials_call *call);
 void aws_credentials_cancel(struct aws_credentials_source *s, struct aws_credentials_call *call);
-/** aws_credentials_reject() - KMS says that @credentials are expired or unknown: do not serve them again. */
+/** aws_credentials_reject() - KMS says that @credentials are expired or unknown: they are not served again for a minute. */
 void aws_credentials_reject(struct aws_credentials_source *s, const struct aws_credentials *credentials);
 /** aws_credentials_note_date() - a verified peer's clock, to sign requests to STS with. The offset is added to the wall clock. */
 void aws_credentials_note_offset(struct aws_credentials_source *s, int64_t offset_usec);

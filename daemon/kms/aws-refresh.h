@@ -9,6 +9,9 @@
 /** How long those who ask are given the last error, at most. */
 #define CREDENTIALS_HOLD_USEC (15 * USEC_PER_SEC)
 
+/** How long keys that AWS did not take are not served: a new access key takes a while to be known everywhere, and a clock may be mended. */
+#define CREDENTIALS_REJECTED_USEC (60 * USEC_PER_SEC)
+
 /** credentials_refresh_at() - 15 minutes ahead of the end and up to 2 more, so that not all machines ask at once; at half of the time that is left
  *  where that is later, and not before 5 seconds have passed. @random: uniform. Return: wall clock; USEC_INFINITY for what never ends. */
 static inline uint64_t credentials_refresh_at(uint64_t now, uint64_t expires, uint32_t random)

@@ -220,6 +220,19 @@ class RecoveryOfAws(FaultCase):
         self.secret_file("credentials", f"[default]\naws_access_key_id = {ACCESS_KEY_ID}\naws_secret_access_key = another{SECRET}\n")
         self.until_fresh()
 
+    def test_keys_that_are_not_known_yet_are_tried_again(self):
+        self.mock.reset()  # everything is unknown
+        reply = self.user.ask(0x0010, [(1, b"medical")])
+        self.assertEqual(reply.number, ERROR)
+        self.mock.control("aws/user", access_key_id=ACCESS_KEY_ID, secret_access_key=SECRET)
+        self.mock.control("aws/key", key_id=self.aws_key, regions=["eu-central-1"])
+        for _ in range(100):
+            self.clock.move(5)
+            reply = self.user.ask(0x0010, [(1, b"medical")])
+            if reply.number != ERROR:
+                return
+        self.fail(reply.sentence)
+
     def test_clock_that_is_a_day_off_is_corrected(self):
         self.make()
         for days in (1, -2):

@@ -175,7 +175,7 @@ START_TEST(a_source_may_end_while_it_fetches)
 }
 END_TEST
 
-START_TEST(rejected_keys_are_never_served_again)
+START_TEST(rejected_keys_are_not_served_again_soon)
 {
         struct asker first, second, third;
 
@@ -504,7 +504,7 @@ int main(void)
                 { one_fetch_for_a_hundred_askers },
                 { who_has_gone_is_not_told },
                 { a_source_may_end_while_it_fetches },
-                { rejected_keys_are_never_served_again },
+                { rejected_keys_are_not_served_again_soon },
                 { a_session_token_that_has_ended_is_renewed_once },
                 { metadata_that_cannot_be_had_say_why },
                 { where_nothing_is_configured_the_error_tells_all_that_was_looked_at },
