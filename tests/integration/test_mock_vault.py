@@ -99,7 +99,7 @@ def normal(value, name=""):
         if name == "keys":
             return sorted(value)
         return {key: normal(inner, key) for key, inner in value.items()}
-    if name == "warnings" and value:
+    if name == "warnings" and isinstance(value, list):
         # A second that has gone by: what is left of the hour is less than the hour that was asked for.
         value = [line for line in value if not line.startswith('TTL of "1h" exceeded the effective max_ttl of "1h"')] or None
     if isinstance(value, list):
