@@ -67,7 +67,7 @@ int aws_container_start(struct aws_get **ret_get, const struct aws_surroundings 
 
         if (r == 0 && token_file) { /* wins, and is read each time: it is changed from outside */
                 token = secret_unref(token);
-                r = aws_file_read(&token, NULL, token_file, AWS_FILE_TOKEN, ret_why);
+                r = secret_file_read(&token, NULL, token_file, SECRET_FILE_PROJECTED, ret_why);
         }
         if (r < 0)
                 return r;

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "daemon/kms/aws-environment.h"
-#include "daemon/kms/aws-file.h"
+#include "daemon/kms/secret-file.h"
 #include "daemon/kms/aws-get.h"
 
 /** aws_container_url() - where to ask: the relative variable wins. http:// is for this machine and for the two services alone.

@@ -114,14 +114,10 @@ static int sts_start(struct aws_fetch *f, const struct aws_role *role, struct se
 static int web_identity_start(struct aws_fetch *f, struct sentence *ret_why)
 {
         _cleanup_(secret_unrefp) struct secret *token = NULL;
-        int r = aws_file_read(&token, NULL, f->plan.token_file, AWS_FILE_TOKEN, ret_why);
+        int r = secret_file_read(&token, NULL, f->plan.token_file, SECRET_FILE_PROJECTED, ret_why);
 
         if (r < 0)
                 return r;
-        if (!token) {
-                sentence_set(ret_why, "the web identity token file %s is empty", f->plan.token_file);
-                return -EINVAL;
-        }
         snprintf(f->source, sizeof(f->source), "role %.200s by %.200s", f->plan.web_identity.arn, f->plan.source);
         return sts_start(f, &f->plan.web_identity, token, ret_why);
 }

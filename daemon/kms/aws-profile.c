@@ -446,10 +446,10 @@ int aws_profiles_read(struct aws_profiles *p, const char *path, enum aws_profile
         _cleanup_(secret_unrefp) struct secret *text = NULL;
         bool is_private = false, has_secrets;
         uint8_t *view;
-        int r = aws_file_read(&text, &is_private, path, file == AWS_PROFILES_CREDENTIALS ? AWS_FILE_KEYS : AWS_FILE_CONFIG, ret_why);
+        int r = secret_file_read(&text, &is_private, path, file == AWS_PROFILES_CREDENTIALS ? SECRET_FILE_OWN : SECRET_FILE_CONFIG, ret_why);
 
-        if (r < 0 || !text)
-                return r;
+        if (r < 0)
+                return r == -ENODATA ? 0 : r;
         view = secret_view_begin(text);
         r = aws_profiles_parse(p, (struct bytes){ view, secret_size(text) }, file, path, keep, &has_secrets, ret_why);
         secret_view_end(text, &view);

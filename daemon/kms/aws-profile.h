@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "daemon/kms/aws-file.h"
+#include "daemon/kms/secret-file.h"
 
 enum aws_section_kind {
         AWS_SECTION_PROFILE,
@@ -34,7 +34,7 @@ DEFINE_CLEANUP(struct aws_profiles *, aws_profiles_free)
  */
 int aws_profiles_parse(struct aws_profiles *p, struct bytes text, enum aws_profiles_file file, const char *path, const char *keep,
                        bool *ret_has_secrets, struct sentence *ret_why);
-/** aws_profiles_read() - aws_profiles_parse() of the file @path. Return: the same, or as aws_file_read(). */
+/** aws_profiles_read() - aws_profiles_parse() of the file @path. Return: the same, or as secret_file_read(). */
 int aws_profiles_read(struct aws_profiles *p, const char *path, enum aws_profiles_file file, const char *keep, struct sentence *ret_why);
 
 /** aws_profiles_find() - or NULL. Borrowed from @p. */

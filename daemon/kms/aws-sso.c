@@ -54,7 +54,7 @@ static int token_read(struct secret **ret_token, const char *path, struct senten
 {
         _cleanup_(secret_unrefp) struct secret *text = NULL;
         struct sentence why;
-        int r = aws_file_read(&text, NULL, path, AWS_FILE_KEYS, &why);
+        int r = secret_file_read(&text, NULL, path, SECRET_FILE_OWN, &why);
 
         if (r < 0) {
                 sentence_set(ret_why, "there is no token of SSO: %s. " LOG_IN, why.text);

@@ -149,9 +149,10 @@ static int text_read(struct secret **ret_text, const char *path, enum local_kek_
         static const enum secret_file_rule rules[] = { [LOCAL_KEK_FILE] = SECRET_FILE_OWN,
                                                        [LOCAL_KEK_CREDENTIAL] = SECRET_FILE_CREDENTIAL,
                                                        [LOCAL_KEK_TOOL] = SECRET_FILE_NAMED };
-        int r = secret_file_read(ret_text, path, rules[source], ret_why);
+        _cleanup_(secret_unrefp) struct secret *text = NULL;
+        int r = secret_file_read(&text, NULL, path, rules[source], ret_why);
 
-        if (r == -EMSGSIZE) {
+        if (r == -ENODATA || r == -EMSGSIZE || (r == 0 && secret_size(text) > SECRET_LARGE_MAX)) {
                 sentence_set(ret_why, "%s:1: a KEK file has 1 to %d bytes. Restore it from a backup", path, SECRET_LARGE_MAX);
                 return -EINVAL;
         }
@@ -160,6 +161,8 @@ static int text_read(struct secret **ret_text, const char *path, enum local_kek_
                              "cannot open the KEK file %s: %s. Restore it from a backup, or make a new KEK with "
                              "`lkm-kms --generate-kek FILE`",
                              path, strerror(-r));
+        if (r == 0)
+                *ret_text = TAKE_PTR(text);
         return r;
 }
 

@@ -13,24 +13,38 @@ static bool is_credential(const char *path)
         return n > 0 && strncmp(path, folder, n) == 0 && path[n] == '/' && !strchr(path + n + 1, '/');
 }
 
+static mode_t forbidden_mode(const char *path, enum secret_file_rule rule)
+{
+        switch (rule) {
+        case SECRET_FILE_PROJECTED:
+        case SECRET_FILE_CONFIG:
+                return 07022;
+        case SECRET_FILE_OWN:
+                return is_credential(path) ? 07137 : 07177;
+        case SECRET_FILE_CREDENTIAL:
+                return 07137;
+        case SECRET_FILE_NAMED:
+                break;
+        }
+        return 07177;
+}
+
 static int permissions_check(const struct stat *st, const char *path, enum secret_file_rule rule, struct sentence *ret_why)
 {
-        mode_t allowed = rule == SECRET_FILE_CREDENTIAL || (rule == SECRET_FILE_OWN && is_credential(path)) ? 0640 : 0600;
+        mode_t forbidden = forbidden_mode(path, rule);
+        bool may_be_read = !(forbidden & 0004);
 
         if (!S_ISREG(st->st_mode)) {
-                sentence_set(ret_why, "%s is no regular file. Name the file that holds the secret", path);
+                sentence_set(ret_why, "%s is no regular file. Correct the path", path);
                 return -EACCES;
         }
-        if (rule == SECRET_FILE_PROJECTED)
-                return 0;
-        if (st->st_mode & 07777 & ~allowed) {
-                sentence_set(ret_why, "%s has mode %04o, so others may read or change what is secret. Run `chmod 600 %s`", path,
-                             st->st_mode & 07777, path);
+        if (st->st_mode & forbidden) {
+                sentence_set(ret_why, "%s has mode %04o, so others may %s. Run `chmod %s %s`", path, st->st_mode & 07777,
+                             may_be_read ? "change it" : "read or change what is secret", may_be_read ? "go-w" : "600", path);
                 return -EACCES;
         }
         if (rule != SECRET_FILE_NAMED && st->st_uid != 0 && st->st_uid != geteuid()) {
-                sentence_set(ret_why, "%s belongs to uid %u, who may read and change what is secret. Run `chown %u %s`", path,
-                             st->st_uid, geteuid(), path);
+                sentence_set(ret_why, "%s belongs to uid %u, who may read and change it. Run `chown %u %s`", path, st->st_uid, geteuid(), path);
                 return -EACCES;
         }
         return 0;
@@ -44,14 +58,18 @@ static int text_read(struct secret **ret_text, int fd, const struct stat *st, co
         uint8_t *view;
         int r;
 
-        if (st->st_size < 1 || st->st_size > SECRET_LARGE_MAX) {
-                sentence_set(ret_why, "%s has %lld bytes, where 1 to %d are expected. Check that it is the right file", path,
-                             (long long)st->st_size, SECRET_LARGE_MAX);
+        if (st->st_size < 1) {
+                sentence_set(ret_why, "%s is empty. Check that it is the right file", path);
+                return -ENODATA;
+        }
+        if (st->st_size > SECRET_BODY_MAX) {
+                sentence_set(ret_why, "%s has %lld bytes, and at most %d are read. Move what lkm-kms does not need into another file", path,
+                             (long long)st->st_size, SECRET_BODY_MAX);
                 return -EMSGSIZE;
         }
         r = secret_new(&text, (size_t)st->st_size);
         if (r < 0) {
-                sentence_set(ret_why, "cannot read %s: no locked memory is left", path);
+                sentence_set(ret_why, "cannot read %s: no locked memory is left. Try again when other requests have ended", path);
                 return r;
         }
         view = secret_view_begin(text);
@@ -69,7 +87,7 @@ static int text_read(struct secret **ret_text, int fd, const struct stat *st, co
         return 0;
 }
 
-int secret_file_read(struct secret **ret_text, const char *path, enum secret_file_rule rule, struct sentence *ret_why)
+int secret_file_read(struct secret **ret_text, bool *ret_private, const char *path, enum secret_file_rule rule, struct sentence *ret_why)
 {
         /* O_NONBLOCK: a fifo must not hold the daemon up. */
         _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -88,7 +106,11 @@ int secret_file_read(struct secret **ret_text, const char *path, enum secret_fil
                 return r;
         }
         r = permissions_check(&st, path, rule, ret_why);
-        return r < 0 ? r : text_read(ret_text, fd, &st, path, ret_why);
+        if (r == 0)
+                r = text_read(ret_text, fd, &st, path, ret_why);
+        if (r == 0 && ret_private)
+                *ret_private = (st.st_mode & 077) == 0 || is_credential(path);
+        return r;
 }
 
 /* Length of the word that @text begins with, when nothing but white space follows; else 0. */
@@ -109,7 +131,7 @@ int secret_file_read_word(struct secret **ret_word, const char *path, enum secre
         _cleanup_(secret_unrefp) struct secret *text = NULL;
         uint8_t *view;
         size_t n;
-        int r = secret_file_read(&text, path, rule, ret_why);
+        int r = secret_file_read(&text, NULL, path, rule, ret_why);
 
         if (r < 0)
                 return r;

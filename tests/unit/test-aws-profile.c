@@ -352,7 +352,7 @@ START_TEST(files_that_cannot_be_read_say_why)
         ck_assert_int_eq(read_as(AWS_PROFILES_CREDENTIALS), 0);
         memset(large, '#', sizeof(large) - 1);
         write_file(large, 0600);
-        ck_assert_int_eq(read_as(AWS_PROFILES_CREDENTIALS), -EFBIG);
+        ck_assert_int_eq(read_as(AWS_PROFILES_CREDENTIALS), -EMSGSIZE);
         unlink(path);
         ck_assert_int_eq(mkfifo(path, 0600), 0);
         ck_assert_int_eq(read_as(AWS_PROFILES_CREDENTIALS), -EACCES);
