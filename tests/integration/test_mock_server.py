@@ -103,7 +103,7 @@ class Tls(Case):
 
     def test_both_listeners_share_one_state(self):
         self.mock.control("clock", offset_seconds=86400)
-        connection = http.client.HTTPSConnection("localhost", self.mock.https_port, timeout=TIMEOUT, context=self.context())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.mock.https_port, timeout=TIMEOUT, context=self.context())
         self.addCleanup(connection.close)
         for _ in range(3):
             connection.request("GET", "/v1/sys/health")
