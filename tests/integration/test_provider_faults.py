@@ -334,7 +334,7 @@ class Load(FaultCase):
         self.assertFalse(wanted)
         log = self.mock.log()
         self.assertLessEqual(log["in_flight_max"], 16)
-        self.assertGreaterEqual(log["in_flight_max"], 8)
+        self.assertGreater(log["in_flight_max"], 1)
         calls = sum(self.mock.count(self.service).values())
         self.assertLessEqual(calls, self.calls_at_most)
 
