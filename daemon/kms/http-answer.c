@@ -274,7 +274,12 @@ static enum http_failure say_cut(struct http_transfer *t)
 /* The peer went away inside the handshake, as servers do that start or stop: that says nothing about certificates. */
 static bool is_cut_handshake(const struct http_transfer *t)
 {
-        return strstr(t->error, "SSL_connect: ") || strstr(t->error, "unexpected eof");
+        static const char *const texts[] = { "SSL_connect: ", "unexpected eof", "Send failure: ", "Recv failure: " }; /* of libcurl 7.88 to 8.14 */
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++)
+                if (strstr(t->error, texts[i]))
+                        return true;
+        return false;
 }
 
 static enum http_failure say_tls(struct http_transfer *t, CURLcode code)
