@@ -68,8 +68,10 @@ static bool is_secret(const char *profile, const char *key, const char *text)
 
 static void write_file(const char *text, mode_t mode)
 {
-        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        int fd;
 
+        unlink(path); /* the one before may be read-only */
+        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         ck_assert_int_ge(fd, 0);
         ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
         ck_assert_int_eq(fchmod(fd, mode), 0);
