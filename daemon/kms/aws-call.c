@@ -258,13 +258,8 @@ static void judge_error(struct aws_call *c, const struct http_response *response
         char code[AWS_ERROR_CODE_MAX + 1];
         const struct aws_error_class *class;
         struct sentence message;
-        uint8_t *view = response->body ? secret_view_begin(response->body) : NULL;
-        struct bytes body = { view, response->body ? secret_size(response->body) : 0 };
 
-        aws_error_code(code, http_response_header(response, "x-amzn-errortype"), body);
-        aws_error_message(&message, body);
-        if (response->body)
-                secret_view_end(response->body, &view);
+        aws_error_read(code, &message, response);
         class = aws_error_class(code, response->status);
         ret_verdict->error = class->error;
         ret_verdict->action = remedy(c, class->remedy, response) ? EXCHANGE_AT_ONCE : class->action;

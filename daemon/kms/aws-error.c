@@ -245,3 +245,14 @@ void aws_error_message(struct sentence *ret_message, struct bytes body)
                 sentence_set(ret_message, "%s", message);
         json_decref(json);
 }
+
+void aws_error_read(char ret_code[AWS_ERROR_CODE_MAX + 1], struct sentence *ret_message, const struct http_response *response)
+{
+        uint8_t *view = response->body ? secret_view_begin(response->body) : NULL;
+        struct bytes body = { view, response->body ? secret_size(response->body) : 0 };
+
+        aws_error_code(ret_code, http_response_header(response, "x-amzn-errortype"), body);
+        aws_error_message(ret_message, body);
+        if (response->body)
+                secret_view_end(response->body, &view);
+}

@@ -33,6 +33,8 @@ struct aws_error_class {
 void aws_error_code(char ret_code[AWS_ERROR_CODE_MAX + 1], const char *header, struct bytes body);
 /** aws_error_message() - `message`, `Message` or <Message> of the body; "" when there is none. */
 void aws_error_message(struct sentence *ret_message, struct bytes body);
+/** aws_error_read() - both of a whole answer. */
+void aws_error_read(char ret_code[AWS_ERROR_CODE_MAX + 1], struct sentence *ret_message, const struct http_response *response);
 
 /** aws_error_class() - by @code ("" = none), else by @status. Never NULL. */
 const struct aws_error_class *aws_error_class(const char *code, int status);

@@ -75,17 +75,8 @@ static void take_refusal(struct aws_get *get, const struct http_response *respon
         bool fault = response->status >= 500 || response->status == 429;
         char code[AWS_ERROR_CODE_MAX + 1];
         struct sentence message, why;
-        struct bytes body = { 0 };
-        uint8_t *view = NULL;
 
-        if (response->body) {
-                view = secret_view_begin(response->body);
-                body = (struct bytes){ view, secret_size(response->body) };
-        }
-        aws_error_code(code, http_response_header(response, "x-amzn-errortype"), body);
-        aws_error_message(&message, body);
-        if (view)
-                secret_view_end(response->body, &view);
+        aws_error_read(code, &message, response);
         sentence_set(&why, "%s answered with status %d%s%s%s%.200s. %s", get->request.who, response->status, *code ? ", " : "", code,
                      *message.text ? ": " : "", message.text, fault ? "It is asked again" : get->request.hint);
         repeat(get, fault ? PROTO_ERROR_KMS_UNREACHABLE : PROTO_ERROR_KMS_CREDENTIALS, &why);

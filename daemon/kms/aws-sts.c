@@ -307,18 +307,9 @@ static void take_refusal(struct aws_sts *sts, const struct http_response *respon
 {
         char code[AWS_ERROR_CODE_MAX + 1];
         struct sentence message, why;
-        struct bytes body = { 0 };
         struct refusal refusal;
-        uint8_t *view = NULL;
 
-        if (response->body) {
-                view = secret_view_begin(response->body);
-                body = (struct bytes){ view, secret_size(response->body) };
-        }
-        aws_error_code(code, http_response_header(response, "x-amzn-errortype"), body);
-        aws_error_message(&message, body);
-        if (view)
-                secret_view_end(response->body, &view);
+        aws_error_read(code, &message, response);
         if (correct_clock(sts, code, response)) {
                 attempt_or_fail(sts);
                 return;
