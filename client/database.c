@@ -5,6 +5,7 @@
 
 #include "client/key.h"
 #include "client/keyfile.h"
+#include "common/clock.h"
 
 enum { CIPHER_LIBRARY_MAX = 32 };
 
@@ -69,6 +70,7 @@ int database_record_read(struct lkm *lkm, const char *database_path, struct data
 int database_record_replace(struct lkm *lkm, struct database_record *record, struct bytes newer)
 {
         uint8_t *data = newer.n > 0 ? malloc(newer.n) : NULL;
+        struct keyfile_lock lock = KEYFILE_LOCK_INIT;
         int r;
 
         if (!data)
@@ -77,7 +79,10 @@ int database_record_replace(struct lkm *lkm, struct database_record *record, str
         free(record->data);
         record->data = data;
         record->n = newer.n;
-        r = keyfile_replace(record->path, newer);
+        r = keyfile_lock(&lock, record->path, clock_add(clock_boottime_usec(), lkm->timeout_usec));
+        if (r == 0)
+                r = keyfile_replace(&lock, newer);
+        keyfile_unlock(&lock);
         /* Whoever only reads the database has its key all the same; its owner will write the upgrade. */
         if (r < 0 && r != -EACCES && r != -EPERM && r != -EROFS)
                 return path_error(lkm, "replace", record->path, r);

@@ -4,8 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
 #include "proto/frame.h"
 
 /** A file being written: nameless, or beside its place under a name of its own. */
@@ -215,26 +218,83 @@ int keyfile_create(const char *path, struct bytes content)
         return r;
 }
 
-int keyfile_replace(const char *path, struct bytes content)
+/* ---- replacing, under the lock ---- */
+
+enum { LOCK_RETRY_USEC = 20 * 1000 };
+
+/* flock(2) without waiting, and whether the path still names the locked file. Return: 0, -EWOULDBLOCK, -ESTALE, -errno. */
+static int lock_try(int fd, const char *path)
+{
+        struct stat locked, named;
+
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EINTR ? -EWOULDBLOCK : -errno;
+        if (fstat(fd, &locked) < 0 || stat(path, &named) < 0)
+                return -errno;
+        return locked.st_ino == named.st_ino && locked.st_dev == named.st_dev ? 0 : -ESTALE;
+}
+
+int keyfile_lock(struct keyfile_lock *ret_lock, const char *path, uint64_t deadline_usec)
+{
+        _cleanup_(freep) char *real = realpath(path, NULL);
+
+        if (!real)
+                return -errno;
+        for (;;) {
+                /* Writable where that is allowed: NFS wants it for an exclusive lock. */
+                _cleanup_(closep) int fd = open(real, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                int r;
+
+                if (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM))
+                        fd = open(real, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+                if (fd < 0)
+                        return -errno;
+                r = lock_try(fd, real);
+                if (r == 0) {
+                        *ret_lock = (struct keyfile_lock){ .path = TAKE_PTR(real), .fd = TAKE_FD(fd) };
+                        return 0;
+                }
+                if (r == -ESTALE)
+                        continue; /* replaced while we waited for the old one */
+                if (r != -EWOULDBLOCK)
+                        return r;
+                if (clock_boottime_usec() >= deadline_usec)
+                        return -EWOULDBLOCK;
+                poll(NULL, 0, LOCK_RETRY_USEC / USEC_PER_MSEC);
+        }
+}
+
+void keyfile_unlock(struct keyfile_lock *lock)
+{
+        free(TAKE_PTR(lock->path));
+        closep(&lock->fd);
+        lock->fd = -1;
+}
+
+int keyfile_replace(struct keyfile_lock *lock, struct bytes content)
 {
         _cleanup_(draft_deinit) struct draft d = { .fd = -1 };
-        _cleanup_(freep) char *real = realpath(path, NULL);
         struct stat status;
         int r;
 
-        if (!real || stat(real, &status) < 0)
+        if (fstat(lock->fd, &status) < 0)
                 return -errno;
-        r = draft_open(&d, real, false);
+        r = draft_open(&d, lock->path, false);
         /* Root may do this for another user, who has to be able to read the file afterwards. */
         if (r == 0 && (status.st_uid != geteuid() || status.st_gid != getegid()) &&
             fchown(d.fd, status.st_uid, status.st_gid) < 0)
                 r = -errno;
         if (r == 0)
                 r = draft_write(&d, content, status.st_mode & 0777);
-        if (r == 0 && rename(d.name, real) < 0)
+        /* The lock is on the new file before that has the name. */
+        if (r == 0 && flock(d.fd, LOCK_EX | LOCK_NB) < 0)
+                r = -errno;
+        if (r == 0 && rename(d.name, lock->path) < 0)
                 r = -errno;
         if (r < 0)
                 return r;
         free(TAKE_PTR(d.name));
+        close(lock->fd);
+        lock->fd = TAKE_FD(d.fd);
         return directory_sync(d.directory);
 }

@@ -51,6 +51,9 @@ enum lkm_error {
         LKM_E_VERSION_UNKNOWN = 24,
         LKM_E_ROTATION_IN_PROGRESS = 25,
         LKM_E_NOT_CACHED = 26,
+        LKM_E_RECORD_FULL = 27,
+        LKM_E_NOT_PENDING = 28,
+        LKM_E_VERSION_IN_USE = 29,
         LKM_E_KEK_UNAVAILABLE = 30,
         LKM_E_KEK_DENIED = 31,
         LKM_E_KEK_MISCONFIGURED = 32,
@@ -69,6 +72,9 @@ enum lkm_error {
         LKM_E_FORKED = 112,         /* the handle or key, or the locked memory, belongs to the parent process */
         LKM_E_CIPHER_VERSION = 113, /* the database needs a newer SQLCipher */
         LKM_E_BUSY = 114,           /* see the function; or another process locks the database */
+        LKM_E_MIXED = 115,          /* no known key opens the whole database; nothing was touched */
+        LKM_E_CANCELLED = 116,      /* the callback asked for it; the database is as before */
+        LKM_E_NO_SPACE = 117,       /* too little space beside the database; nothing was changed */
 };
 
 /** lkm_version() - "0.1.0". Return: static text, never NULL. */
@@ -144,13 +150,20 @@ LKM_PUBLIC int lkm_initialize(struct lkm *lkm, const char *database_path, const 
  * @scope: refuse a record of another scope; NULL: any
  *
  * A record of format 1 is upgraded on the way, its file replaced atomically; where the directory or the file's owner forbids
- * that, the file stays as it is.
+ * that, the file stays as it is. A rotation that was interrupted is ended first, as by lkm_recover(); one that is under way is waited for.
  *
  * Return: 0; LKM_E_KEY_MISSING when there is a database, and LKM_E_NOT_FOUND when there is none; LKM_E_IO;
  *         LKM_E_RECORD_DAMAGED (also when the .key is no regular file, empty, or over 64 KiB), LKM_E_RECORD_FOREIGN, LKM_E_RECORD_NEWER;
  *         else as lkm_initialize().
  */
 LKM_PUBLIC int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key);
+/**
+ * lkm_load_version() - the key of any version that the record still has, for a backup that was written under it
+ * @version: 1 or more; lkmctl history lists them
+ * A retired version needs a right of its own, `allow_history`. No rotation is ended by this.
+ * Return: 0; LKM_E_VERSION_UNKNOWN; else as lkm_load().
+ */
+LKM_PUBLIC int lkm_load_version(struct lkm *lkm, const char *database_path, uint32_t version, struct lkm_key **ret_key);
 /** lkm_get_or_create() - lkm_load(), or lkm_initialize() when neither record nor database exist. When another process creates the
  *  record meanwhile, its key is loaded. Return: as these two, but LKM_E_EXISTS and LKM_E_NOT_FOUND. */
 LKM_PUBLIC int lkm_get_or_create(struct lkm *lkm, const char *database_path, const struct lkm_create_options *options,
@@ -186,6 +199,8 @@ struct lkm_key_info {
         const char *cipher_library;    /* "" when not said */
         uint32_t cipher_compatibility; /* 0 when not said */
         uint32_t page_size;            /* bytes; 0 when not said */
+        uint32_t pending;              /* version of a rotation that has not ended; 0: none */
+        uint32_t reserved_32;          /* 0 */
         uint64_t reserved[4];          /* 0 */
 };
 
@@ -202,6 +217,95 @@ LKM_PUBLIC int lkm_key_info(const struct lkm_key *key, struct lkm_key_info *ret_
 LKM_PUBLIC int lkm_key_view_begin(struct lkm_key *key, enum lkm_format format, const uint8_t **ret_bytes, size_t *ret_n);
 /** lkm_key_view_end() - give the view back, wipe formatted text, and set *@bytes to NULL. */
 LKM_PUBLIC void lkm_key_view_end(struct lkm_key *key, const uint8_t **bytes);
+
+/* ---- rotation ----
+ *
+ * A rotation makes a new key and re-encrypts the database with it. At every instant the record has the key that opens the file, whatever
+ * crashes or fails; an interrupted rotation is finished or undone by the next lkm_load(), lkm_sqlcipher_open(), lkm_rotate() or lkm_recover().
+ * The database must be SQLCipher's, and closed, by this process too. */
+
+enum lkm_phase {
+        LKM_PHASE_CHECK = 1,   /* space, permissions, versions, who has the database open */
+        LKM_PHASE_QUIESCE = 2, /* asking the holders of leases to close it */
+        LKM_PHASE_REKEY = 3,   /* re-encrypting; `done` of `total` bytes */
+        LKM_PHASE_VERIFY = 4,  /* a second process checks every page; `done` of `total` bytes */
+        LKM_PHASE_COMMIT = 5,  /* writing the record */
+};
+
+struct lkm_progress {
+        enum lkm_phase phase;
+        uint64_t done, total; /* bytes of the phase; 0 of 0 where it has none */
+        uint64_t reserved[4]; /* 0 */
+};
+
+/** lkm_progress_callback() - told at least each second. Return: 0 to go on; another value cancels as long as the database has not wholly
+ *  changed, and the call then returns LKM_E_CANCELLED with everything as it was. Must not call liblkm. */
+typedef int lkm_progress_callback(void *userdata, const struct lkm_progress *progress);
+
+/** Zero in a member means its default. */
+struct lkm_rotate_options {
+        lkm_progress_callback *progress; /* NULL: none */
+        void *userdata;
+        uint32_t timeout_msec; /* how long to wait for others to close the database; 0: 10,000 */
+        uint32_t reserved_32;  /* 0 */
+        uint64_t reserved[4];  /* 0 */
+};
+
+/**
+ * lkm_rotate() - give a database a new key
+ * @options: borrowed for the call; NULL for the defaults
+ *
+ * Return: 0, and the new key alone opens the database; LKM_E_BUSY when others have it open, lkm_error_message() names them;
+ *         LKM_E_ROTATION_IN_PROGRESS when another process rotates it; LKM_E_NO_SPACE, LKM_E_IO, LKM_E_NOT_FOUND, LKM_E_PLAINTEXT, LKM_E_WRONG_KEY,
+ *         LKM_E_CIPHER_VERSION: refused before anything was changed; LKM_E_CANCELLED; LKM_E_RECORD_FULL; LKM_E_MIXED; else as lkm_load(). After
+ *         every error but LKM_E_MIXED the database opens as before, or after one more lkm_recover() when the daemon is away.
+ */
+LKM_PUBLIC int lkm_rotate(struct lkm *lkm, const char *database_path, const struct lkm_rotate_options *options);
+
+enum lkm_recovery {
+        LKM_RECOVERY_NOTHING = 0,  /* no rotation was interrupted */
+        LKM_RECOVERY_FINISHED = 1, /* the new key is the database's */
+        LKM_RECOVERY_UNDONE = 2,   /* the old key still is */
+};
+
+/**
+ * lkm_recover() - finish or undo an interrupted rotation, by which key every page of the file fits
+ * @ret_recovery: may be NULL
+ * Return: 0; LKM_E_ROTATION_IN_PROGRESS when it is still under way; LKM_E_MIXED; else as lkm_rotate().
+ */
+LKM_PUBLIC int lkm_recover(struct lkm *lkm, const char *database_path, const struct lkm_rotate_options *options,
+                           enum lkm_recovery *ret_recovery);
+/** lkm_needs_rotation() - whether the scope's period is over for the key, or an interrupted rotation waits to be ended.
+ *  @ret_needed: 0 or 1. Return: 0, else as lkm_load(). */
+LKM_PUBLIC int lkm_needs_rotation(struct lkm *lkm, const char *database_path, int *ret_needed);
+
+/* ---- leases ----
+ *
+ * A program that keeps a database open takes a lease, and asks now and then, between two transactions, whether a rotation wants it:
+ *
+ *     if (lkm_lease_is_wanted(lease)) {
+ *             sqlite3_close(db);
+ *             lkm_lease_yield(lease, 0);
+ *             lkm_sqlcipher_open(path, 0, NULL, &db);
+ *     }
+ */
+
+/** A lease of one database, on a session of its own; released by lkm_lease_free(). */
+struct lkm_lease;
+
+/** lkm_lease_new() - take a lease, before the database is opened; waits while a rotation has it. @lkm: whose socket and deadline are used;
+ *  need not outlive the lease. Return: 0; LKM_E_ROTATION_IN_PROGRESS when the wait was too long; else as lkm_load(). */
+LKM_PUBLIC int lkm_lease_new(struct lkm *lkm, const char *database_path, struct lkm_lease **ret_lease);
+/** lkm_lease_free() - give the lease back, after the database was closed, and set *@lease to NULL. NULL is allowed. */
+LKM_PUBLIC void lkm_lease_free(struct lkm_lease **lease);
+/** lkm_lease_fd() - readable when lkm_lease_is_wanted() may have become 1; it changes when the daemon was restarted. Return: it, or -1. */
+LKM_PUBLIC int lkm_lease_fd(const struct lkm_lease *lease);
+/** lkm_lease_is_wanted() - never waits; takes the lease anew when the daemon was restarted. Return: 1 when the database has to be closed,
+ *  else 0. */
+LKM_PUBLIC int lkm_lease_is_wanted(struct lkm_lease *lease);
+/** lkm_lease_yield() - the database is closed; wait until the rotation has ended, at most @timeout_msec (0: 10 minutes).
+ *  Return: 0, open it again; LKM_E_TIMEOUT, yield again; LKM_E_NO_DAEMON. */
+LKM_PUBLIC int lkm_lease_yield(struct lkm_lease *lease, uint32_t timeout_msec);
 
 /* ---- asynchronous use, for event loops ----
  *
@@ -222,7 +326,8 @@ typedef void lkm_key_callback(void *userdata, int error, const char *message, st
  *  LKM_E_NO_MEMORY, LKM_E_FORKED. */
 LKM_PUBLIC int lkm_get_begin(struct lkm *lkm, const void *record, size_t n_record, const char *scope, lkm_key_callback *callback,
                              void *userdata);
-/** lkm_load_begin() - lkm_load() that calls @callback later; the record's file is read at once. Return: as lkm_get_begin(), or the
+/** lkm_load_begin() - lkm_load() that calls @callback later; the record's file is read at once. It ends no rotation: then the error is
+ *  LKM_E_ROTATION_IN_PROGRESS, and lkm_recover() helps. Return: as lkm_get_begin(), or the
  *  errors of lkm_load() about the file. */
 LKM_PUBLIC int lkm_load_begin(struct lkm *lkm, const char *database_path, const char *scope, lkm_key_callback *callback,
                               void *userdata);

@@ -35,6 +35,7 @@ bool policy_decide(const struct config *config, const struct config_scope *scope
 const char *policy_right_name(enum policy_right right)
 {
         static const char *const names[] = { [POLICY_RIGHT_USE] = "use", [POLICY_RIGHT_CREATE] = "create",
+                                             [POLICY_RIGHT_ROTATE] = "rotate", [POLICY_RIGHT_HISTORY] = "history",
                                              [POLICY_RIGHT_ADMIN] = "admin" };
 
         return names[right];

@@ -21,7 +21,9 @@ struct peer {
 
 enum policy_right {
         POLICY_RIGHT_USE,    /* get, check, evict by record, upgrade */
-        POLICY_RIGHT_CREATE,
+        POLICY_RIGHT_CREATE,  /* create, import */
+        POLICY_RIGHT_ROTATE,  /* rotate, commit, abort, the pending key, rewrap, rekek, quiesce */
+        POLICY_RIGHT_HISTORY, /* keys of retired versions, purge */
         POLICY_RIGHT_ADMIN,  /* status, list, evict by id, lock, unlock; has no scope */
 };
 

@@ -27,6 +27,8 @@ struct record_version {
         uint32_t number;
         enum record_state state;
         uint64_t created_at_usec; /* wall */
+        uint64_t ended_at_usec;   /* wall; when it was retired or destroyed, 0 = not yet */
+        bool restore_wal;         /* pending only: the rotation left WAL mode, which has to be restored */
         size_t n_wraps;
         struct record_wrap wraps[RECORD_WRAPS_MAX];
 };
@@ -67,6 +69,8 @@ struct record *record_unref(struct record *r);
 DEFINE_CLEANUP(struct record *, record_unref)
 
 const struct record_version *record_current(const struct record *r);
+/** record_pending() - the version of a rotation that has not ended, or NULL. There is at most one, and it is the last. */
+const struct record_version *record_pending(const struct record *r);
 /** record_version_find() - NULL when there is none of that number. 0 means the current one. */
 const struct record_version *record_version_find(const struct record *r, uint32_t number);
 
@@ -94,3 +98,13 @@ struct record_template {
 /** record_new_text() - a whole format 2 record with one current version, signed by @key; pretty-printed JSON with a
  *  final newline. @ret_text: heap, NUL-terminated. Return: 0, -EMSGSIZE over RECORD_MAX, -ENOMEM, -EIO. */
 int record_new_text(char **ret_text, size_t *ret_n, const struct record_template *t, struct secret *key);
+
+/** What record_next_text() puts in the place of a record's versions. Everything is borrowed. */
+struct record_next {
+        size_t n_versions;
+        const struct record_version *versions; /* ascending numbers; exactly one current, at most one pending, which is the last */
+        uint64_t rotated_at_usec;              /* wall; 0 = never */
+};
+/** record_next_text() - the text of the record that follows @r: the same database, scope, cipher and context, other versions.
+ *  @key: of the version that is current in @next, which signs. Return: as record_new_text(). */
+int record_next_text(char **ret_text, size_t *ret_n, const struct record *r, const struct record_next *next, struct secret *key);

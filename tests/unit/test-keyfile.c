@@ -13,6 +13,17 @@
 #include "proto/frame.h"
 #include "tests/unit/suite.h"
 
+static int replace_file(const char *path, struct bytes content)
+{
+        struct keyfile_lock lock = KEYFILE_LOCK_INIT;
+        int r = keyfile_lock(&lock, path, 0);
+
+        if (r == 0)
+                r = keyfile_replace(&lock, content);
+        keyfile_unlock(&lock);
+        return r;
+}
+
 static char directory[] = "/tmp/lkm-test-keyfile.XXXXXX", path[PATH_MAX];
 
 static void setup(void)
@@ -152,7 +163,7 @@ static int create_limited(rlim_t limit, bool replace)
         small = before;
         small.rlim_cur = limit;
         ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
-        r = replace ? keyfile_replace(path, (struct bytes){ content, sizeof(content) })
+        r = replace ? replace_file(path, (struct bytes){ content, sizeof(content) })
                     : keyfile_create(path, (struct bytes){ content, sizeof(content) });
         ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
         return r;
@@ -188,7 +199,7 @@ START_TEST(replacing_keeps_owner_and_mode)
         ck_assert_int_eq(chmod(path, 0640), 0);
         if (root)
                 ck_assert_int_eq(chown(path, 1234, 5678), 0);
-        ck_assert_int_eq(keyfile_replace(path, BYTES_LITERAL("new")), 0);
+        ck_assert_int_eq(replace_file(path, BYTES_LITERAL("new")), 0);
         assert_content("new");
         ck_assert_int_eq(stat(path, &status), 0);
         ck_assert_uint_eq(status.st_mode & 07777, 0640);
@@ -206,7 +217,7 @@ START_TEST(replacing_follows_a_symlink)
         snprintf(target, sizeof(target), "%s/target", directory);
         put(target, 3);
         ck_assert_int_eq(symlink("target", path), 0);
-        ck_assert_int_eq(keyfile_replace(path, BYTES_LITERAL("new")), 0);
+        ck_assert_int_eq(replace_file(path, BYTES_LITERAL("new")), 0);
         ck_assert(lstat(path, &status) == 0 && S_ISLNK(status.st_mode));
         assert_content("new");
 }
@@ -214,7 +225,7 @@ END_TEST
 
 START_TEST(replacing_nothing_creates_nothing)
 {
-        ck_assert_int_eq(keyfile_replace(path, BYTES_LITERAL("new")), -ENOENT);
+        ck_assert_int_eq(replace_file(path, BYTES_LITERAL("new")), -ENOENT);
         ck_assert_uint_eq(entries(false), 0);
 }
 END_TEST
