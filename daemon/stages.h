@@ -16,11 +16,13 @@ int request_refresh(struct request *r);
 int stage_decode_record(struct request *r);
 int stage_decode_create(struct request *r);
 int stage_decode_upgrade(struct request *r);
+int stage_decode_lease(struct request *r);
 int stage_decode_evict(struct request *r);
 int stage_decode_explain(struct request *r);
 /* authorize */
 int stage_authorize_use(struct request *r);
 int stage_authorize_create(struct request *r);
+int stage_authorize_rotate(struct request *r);
 int stage_authorize_evict(struct request *r);
 int stage_authorize_admin(struct request *r);
 /* cache, unwrap */
@@ -43,3 +45,8 @@ int stage_reply_done(struct request *r);
 int stage_reply_nothing(struct request *r);
 int stage_evict(struct request *r);
 int stage_lock(struct request *r);
+/* stages-lease.c: quiesce, and the replies about leases */
+int stage_quiesce(struct request *r);
+int stage_lease(struct request *r);
+int stage_yield(struct request *r);
+int stage_resume(struct request *r);
