@@ -47,8 +47,7 @@ void connection_close_all(struct lkmd *d)
                 connection_close(list_entry(d->connections.next, struct connection, link));
 }
 
-/* Tell the holder of leases what they have to do. Only when all else is sent: who does not read is told nothing more. */
-static int connection_tell(struct connection *c)
+void connection_tell(struct connection *c)
 {
         union message event = { .lease_event = { .number_ = MESSAGE_LEASE_EVENT } };
         enum lease_event what;
@@ -59,7 +58,6 @@ static int connection_tell(struct connection *c)
                 if (stream_queue(c->stream, &event, id) < 0)
                         c->closing = true; /* untold it would be trusted */
         }
-        return stream_flush(c->stream, MSG_DONTWAIT);
 }
 
 /* Send what waits. Return: whether @c is still there. */
@@ -68,8 +66,11 @@ static bool connection_send(struct connection *c)
         int r = stream_flush(c->stream, MSG_DONTWAIT);
         bool over;
 
-        if (r == 0 && c->leases.n_owed > 0)
-                r = connection_tell(c);
+        /* Only when all else is sent: who does not read is told nothing more. */
+        if (r == 0 && c->leases.n_owed > 0) {
+                connection_tell(c);
+                r = stream_flush(c->stream, MSG_DONTWAIT);
+        }
         over = c->closing || (c->ended && list_is_empty(&c->waiting));
         if (r < 0 || (r == 0 && over) || (c->closing && stream_pending(c->stream) > OUT_PAUSE)) {
                 connection_close(c);

@@ -89,6 +89,8 @@ int report_quiesce(struct request *r);
 
 /** connection_sum_up_one() - write the audit lines of the keys that @c was given again. */
 void connection_sum_up_one(struct connection *c);
+/** connection_tell() - queue what the leases of @c have to be told. */
+void connection_tell(struct connection *c);
 /** connection_give_up_leases() - it is closing, and its requests are orphans already. */
 void connection_give_up_leases(struct connection *c);
 /** connection_flush() - a request answered outside the connection's own turn: send it. */

@@ -165,7 +165,11 @@ int stage_lease(struct request *r)
                 return request_refuse(r, PROTO_ERROR_QUOTA, "a connection may hold 64 leases");
         if (result == LEASE_E_EXISTS)
                 return request_refuse(r, PROTO_ERROR_PROTOCOL, "the request id names a lease of this connection");
-        return result < 0 ? result : stage_reply_done(r);
+        if (result < 0)
+                return result;
+        result = stage_reply_done(r);
+        connection_tell(r->connection); /* with DONE, in one write: its holder need not guess whether an event follows */
+        return result;
 }
 
 int stage_yield(struct request *r)
