@@ -3,6 +3,7 @@
 #include "client/lkmctl-version.h"
 
 #include <poll.h>
+#include <signal.h>
 
 #include "client/change.h"
 #include "client/lkmctl-each.h"
@@ -135,13 +136,20 @@ static bool confirm(const char *database, uint32_t version)
 {
         struct pollfd terminal = { .fd = STDIN_FILENO, .events = POLLIN };
         _cleanup_(freep) char *name = strdup(database);
+        sigset_t all, before;
         char line[16];
+        int r;
 
         if (name)
                 text_harmless(name);
         fprintf(stderr, "Destroy version %u of the key of %s for good? Backups that were written under it can never be opened again. [y/N] ",
                 (unsigned)version, name ? name : "this database");
-        if (poll(&terminal, 1, -1) != 1 || each_is_cancelled() || !fgets(line, sizeof(line), stdin))
+        /* A signal comes before the question, or into the wait for the answer: never between the two. */
+        sigfillset(&all);
+        sigprocmask(SIG_BLOCK, &all, &before);
+        r = each_is_cancelled() ? 0 : ppoll(&terminal, 1, NULL, &before);
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        if (r != 1 || each_is_cancelled() || !fgets(line, sizeof(line), stdin))
                 return false;
         return line[0] == 'y' || line[0] == 'Y';
 }
