@@ -60,9 +60,13 @@ int rotation_enter(struct rotation *n, enum lkm_phase phase)
         return rotation_tell(n, 0, 0);
 }
 
+/* The looks of CHECK and QUIESCE are short, and repeated: their bytes would go to and fro. */
 static int worker_progress(void *userdata, uint64_t done, uint64_t total)
 {
-        return rotation_tell(userdata, done, total);
+        struct rotation *n = userdata;
+        bool has_bytes = n->preparing || n->phase == LKM_PHASE_REKEY || n->phase == LKM_PHASE_VERIFY;
+
+        return has_bytes ? rotation_tell(n, done, total) : rotation_tell(n, 0, 0);
 }
 
 /* ---- lkm-rekey ---- */

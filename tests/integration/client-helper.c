@@ -332,7 +332,7 @@ static int watch_progress(void *userdata, const struct lkm_progress *progress)
         if (w->phase != (unsigned)progress->phase)
                 printf("phase %u\n", (unsigned)progress->phase);
         if (w->phase > (unsigned)progress->phase || progress->done > progress->total ||
-            (w->phase == (unsigned)progress->phase && progress->done < w->done))
+            (w->phase == (unsigned)progress->phase && progress->total > 0 && progress->done < w->done))
                 printf("backwards\n");
         w->phase = (unsigned)progress->phase;
         w->done = progress->done;
@@ -459,24 +459,26 @@ static int command_load_version(char **a)
         return code == SQLITE_OK ? 0 : 1;
 }
 
-static bool hold_at_key;
+static bool hold_when_loaded;
 
-/* In the place of SQLCipher's: between a key that was loaded and the database that is opened with it, a rotation may come and go. */
-int sqlite3_key_v2(sqlite3 *db, const char *name, const void *key, int n)
+/* Around liblkm's: between a key that was loaded and the database that is opened with it, a rotation may come and go. */
+int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key)
 {
-        int (*next)(sqlite3 *, const char *, const void *, int) =
-                (int (*)(sqlite3 *, const char *, const void *, int))(uintptr_t)dlsym(RTLD_NEXT, "sqlite3_key_v2");
+        int (*next)(struct lkm *, const char *, const char *, struct lkm_key **) =
+                (int (*)(struct lkm *, const char *, const char *, struct lkm_key **))(uintptr_t)dlsym(RTLD_NEXT, "lkm_load");
+        int r = next(lkm, database_path, scope, ret_key);
 
-        if (hold_at_key)
-                wait_for_line("keyed");
-        hold_at_key = false;
-        return next(db, name, key, n);
+        if (hold_when_loaded) {
+                hold_when_loaded = false;
+                wait_for_line("loaded");
+        }
+        return r;
 }
 
 /* open-late FLAGS TIMEOUT-MSEC DB SQL: waits when it has the key */
 static int command_open_late(char **a)
 {
-        hold_at_key = true;
+        hold_when_loaded = true;
         return command_open(a);
 }
 
