@@ -35,6 +35,7 @@ int stage_decode_get(struct request *r);
 int stage_decode_check(struct request *r);
 int stage_decode_create(struct request *r);
 int stage_decode_upgrade(struct request *r);
+int stage_decode_lease(struct request *r);
 int stage_decode_evict(struct request *r);
 int stage_decode_import(struct request *r);
 int stage_decode_explain(struct request *r);
@@ -64,6 +65,11 @@ int stage_reply_done(struct request *r);
 int stage_reply_nothing(struct request *r);
 int stage_evict(struct request *r);
 int stage_lock(struct request *r);
+/* stages-lease.c: quiesce, and the replies about leases */
+int stage_quiesce(struct request *r);
+int stage_lease(struct request *r);
+int stage_yield(struct request *r);
+int stage_resume(struct request *r);
 
 /* stages-change.c: the next record, and versions that are not the current one */
 int stage_decode_change(struct request *r);
