@@ -322,6 +322,7 @@ struct watch {
         const char *what;
         unsigned at;
         bool acted;
+        unsigned calls;
         uint64_t done;
 };
 
@@ -339,15 +340,27 @@ static int watch_progress(void *userdata, const struct lkm_progress *progress)
         fflush(stdout);
         if (w->acted || !w->what || w->at != w->phase)
                 return 0;
+        if (strcmp(w->what, "tick") == 0) {
+                printf("tick\n");
+                fflush(stdout);
+                return 0;
+        }
         if (strcmp(w->what, "half") == 0 && progress->done * 2 < progress->total + 1)
                 return 0;
+        /* At the third call: in the middle of something. */
+        if (strcmp(w->what, "late") == 0 && ++w->calls < 3)
+                return 0;
         w->acted = true;
+        if (strcmp(w->what, "late") == 0) {
+                printf("cancelled\n");
+                fflush(stdout);
+        }
         if (strcmp(w->what, "hold") == 0)
                 wait_for_line("holding");
         return strcmp(w->what, "hold") == 0 ? 0 : 1;
 }
 
-/* rotate TIMEOUT-MSEC DB [hold|cancel|half PHASE] */
+/* rotate TIMEOUT-MSEC DB [hold|cancel|half|late|tick PHASE] */
 static int command_rotate(char **a)
 {
         struct watch watch = { .what = a[2], .at = a[2] && a[3] ? (unsigned)strtoul(a[3], NULL, 10) : 0 };

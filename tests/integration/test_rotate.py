@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import unittest
@@ -471,6 +472,31 @@ class Cancelling(RotateCase):
         self.assert_whole(2)
 
 
+class Slowness(RotateCase):
+    def test_progress_is_told_while_the_kms_takes_its_time(self):
+        self.make()
+        self.kms.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.kms.send_signal, signal.SIGCONT)
+        process = self.start_rotate("tick", QUIESCE)
+        self.until(process, "phase 2")
+        for _ in range(6):
+            self.until(process, "tick")
+        self.kms.send_signal(signal.SIGCONT)
+        out, _ = process.communicate(timeout=TIMEOUT)
+        self.assertTrue(out.endswith("phase 3\nphase 4\nphase 5\nOK\n\n"), out)
+        self.assert_whole(2)
+
+    def test_a_cancellation_meanwhile_is_kept(self):
+        self.make()
+        self.kms.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.kms.send_signal, signal.SIGCONT)
+        process = self.start_rotate("late", QUIESCE)
+        self.until(process, "cancelled")
+        self.kms.send_signal(signal.SIGCONT)
+        self.assertEqual(self.answer(process.communicate(timeout=TIMEOUT)[0])[0], "CANCELLED")
+        self.assert_whole(1)
+
+
 class Deaths(RotateCase):
     def test_the_daemon_dies_at_each_step(self):
         for phase, version, error in ((CHECK, 1, "NO_DAEMON"), (QUIESCE, 1, "NO_DAEMON"), (REKEY, 2, "NO_DAEMON"), (VERIFY, 2, "NO_DAEMON"),
@@ -576,6 +602,33 @@ class Deaths(RotateCase):
         self.assertEqual(before, self.state())
         self.assertEqual(self.recover(), "UNDONE")
         self.assertEqual(self.helper("async", 3, self.path("a.db")).stdout, "3 answers\n")
+
+    def test_a_record_that_cannot_be_written_leaves_both_keys(self):
+        who = {"user": nobody().pw_uid, "group": nobody().pw_gid, "extra_groups": []} if os.getuid() == 0 else {}
+        self.configure(uid=f"{os.getuid()} uid:{nobody().pw_uid}")
+        self.finish(self.lkmd)
+        self.restart()
+        home = self.path("home")
+        os.makedirs(home)
+        for phase, version in ((QUIESCE, 1), (COMMIT, 2)):
+            name = f"home/at-{phase}.db"
+            self.make(name)
+            if who:
+                for path in (home, self.path(name), self.path(name + ".key")):
+                    os.chown(path, who["user"], who["group"])
+            process = self.start(helper("rotate", 0, self.path(name), "hold", str(phase)), env=self.environment(), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True, **who)
+            self.until(process, "holding")
+            before = self.bytes(name + ".key")
+            os.chmod(home, 0o500)
+            error, sentence = self.go_on(process)
+            os.chmod(home, 0o700)
+            self.assertEqual(error, "IO", sentence)
+            self.assertEqual(before, self.bytes(name + ".key"))
+            if phase == COMMIT:
+                self.assertIn("its new key, and its .key knows both", sentence)
+            self.assertEqual(self.rows(name), [str(ROWS), "ok"])
+            self.assertEqual(self.load(name), f"{version} 0")
 
     # ---- lkm-rekey ----
 
