@@ -68,6 +68,8 @@ void version_print(json_t *report, const char *database)
         table_print(&table);
         if (name)
                 text_harmless(name);
+        if (!version_pending(report) && json_is_true(json_object_get(report, "rotation_due")))
+                printf("\nIts rotation is due: lkmctl rotate %s\n", name ? name : "DB");
         if (version_pending(report))
                 printf("\nThe rotation to version %lld has not ended. If none is under way: lkmctl recover %s\n",
                        (long long)version_pending(report), name ? name : "DB");

@@ -106,8 +106,8 @@ class RotationCase(DaemonCase):
         self.sql(path, sql)
         return path
 
-    def large(self, name, mebibytes):
-        return self.database(name, sql="CREATE TABLE t(x); INSERT INTO t VALUES('row'); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+    def large(self, name, mebibytes, scope="medical"):
+        return self.database(name, scope, sql="CREATE TABLE t(x); INSERT INTO t VALUES('row'); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
                              f"WHERE i < {mebibytes * 16}) INSERT INTO t SELECT randomblob(65000) FROM n;")
 
     def key(self, database, *options):
@@ -374,6 +374,23 @@ class History(RotationCase):
         self.assertEqual(self.key(database), new)
         self.assert_opens(database)
 
+    def test_change_waits_for_the_lock_of_the_record(self):
+        database = self.database("a.db")
+        with open(database + ".key", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for command in ("rewrap", "rekek"):
+                self.assertIn("another process changes", self.ctl("--timeout", "0.1", command, database, status=5))
+            self.ctl("--timeout", "0.1", "rotate", database, status=5)
+            waiting = subprocess.Popen(self.command("rewrap", database), stdout=subprocess.PIPE)
+        self.assertIn(b"newest versions", waiting.communicate(timeout=TIMEOUT)[0])
+
+    def test_changes_at_once_undo_none_of_each_other(self):
+        database = self.database("a.db")
+        changes = [subprocess.Popen(self.command("rewrap" if i % 2 else "rotate", database), stdout=subprocess.DEVNULL) for i in range(4)]
+        self.assertEqual([change.wait(TIMEOUT) for change in changes], [0] * 4)
+        self.assertEqual(self.history(database), [(1, "retired"), (2, "retired"), (3, "current")])
+        self.assert_opens(database)
+
     def test_wraps_change_and_keys_do_not(self):
         database = self.database("a.db")
         self.ctl("rotate", database)
@@ -416,7 +433,7 @@ class Due(RotationCase):
         self.assertEqual(self.ctl("rotate", "--due", folder), "2 databases: 2 with nothing to do\n")
         self.clock.move(wall_seconds=31 * DAY, boottime_seconds=31 * DAY)
         young = self.database("data/young.db")
-        self.assertIn("rotation due     yes", self.ctl("check", first))
+        self.assertRegex(self.ctl("check", first), rf"(?s)rotation due +yes\n.*\nIts rotation is due: lkmctl rotate {re.escape(first)}\n$")
         out = self.ctl("rotate", "--due", folder)
         self.assertRegex(out, rf"^{re.escape(first)}: rotated.*\n{re.escape(deep)}: rotated.*\n3 databases: 2 rotated, 1 with nothing to do\n$")
         self.assertEqual(self.history(first), [(1, "retired"), (2, "current")])
@@ -552,6 +569,20 @@ class Root(RotationCase):
         database = self.give(self.database("closed/a.db", "team"))
         self.ctl("rotate", database, status=1)
         self.assertEqual(self.history(database), [(1, "current")])
+
+    def test_process_that_is_killed_is_told_and_the_next_use_ends_its_rotation(self):
+        self.folder("home")
+        database = self.give(self.large("home/a.db", 24, "team"))
+        terminal = Terminal(self.command("rotate", database, self.path("gone")))
+        terminal.until("re-encrypting")
+        children = self.read(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        self.assertEqual(terminal.end(), 5, terminal.seen)
+        self.assertIn("ended early (Killed). `lkmctl recover`", terminal.seen)
+        self.assertIn("2 databases: 2 failed", terminal.seen)
+        self.ctl("recover", database)
+        self.assertNotIn("pending", [state for _, state in self.history(database)])
+        self.assert_opens(database)
 
     def test_due_rotates_for_each_owner_with_three_capabilities(self):
         self.folder("home")
