@@ -49,18 +49,37 @@ static int take(struct secret **ret_passphrase, struct secret *text, size_t n, c
                 n--;
         secret_view_end(text, &view);
         if (n == 0)
-                return refuse(why, -ENODATA, "%s gave an empty passphrase. Nothing was changed", where);
+                return refuse(why, -ENODATA, "%s gave an empty passphrase. Give it the right one", where);
         if (n > PASSPHRASE_MAX)
-                return refuse(why, -EMSGSIZE, "%s gave more than %d bytes, which is no passphrase. Nothing was changed", where, PASSPHRASE_MAX);
+                return refuse(why, -EMSGSIZE, "%s gave more than %d bytes, which no passphrase has. Give it the right one", where, PASSPHRASE_MAX);
         secret_resize(text, n);
         *ret_passphrase = secret_ref(text);
         return 0;
 }
 
-static int read_whole(struct secret **ret_passphrase, int fd, const char *where, char why[PASSPHRASE_WHY_MAX])
+/* ---- files and descriptors ---- */
+
+int passphrase_open(int *ret_fd, const char *path, char ret_why[PASSPHRASE_WHY_MAX])
+{
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        struct stat status;
+
+        if (fd < 0 || fstat(fd, &status) < 0)
+                return refuse(ret_why, -errno, "cannot open %s: %s. Check the path and its permissions", path, strerror(errno));
+        if (S_ISREG(status.st_mode) && (status.st_mode & 077))
+                return refuse(ret_why, -EACCES, "%s has mode %04o, so others may read or change the passphrase. Run `chmod 600 %s`", path,
+                              status.st_mode & 07777, path);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int read_descriptor(struct secret **ret_passphrase, const struct passphrase_source *source, char why[PASSPHRASE_WHY_MAX])
 {
         _cleanup_(secret_unrefp) struct secret *text = NULL;
         uint8_t *view;
+        char number[32];
+        const char *where = source->name ? source->name : number;
+        int fd = source->fd;
         ssize_t n;
 
         if (secret_new(&text, ROOM) < 0)
@@ -68,37 +87,13 @@ static int read_whole(struct secret **ret_passphrase, int fd, const char *where,
         view = secret_view_begin(text);
         n = read_secret(fd, view, false);
         secret_view_end(text, &view);
+        snprintf(number, sizeof(number), "descriptor %d", fd);
         if (n < 0)
                 return refuse(why, (int)n, "cannot read the passphrase from %s: %s", where, strerror((int)-n));
-        return take(ret_passphrase, text, (size_t)n, where, why);
-}
-
-/* ---- files and descriptors ---- */
-
-static int read_file(struct secret **ret_passphrase, const char *path, char why[PASSPHRASE_WHY_MAX])
-{
-        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        struct stat status;
-
-        if (fd < 0 || fstat(fd, &status) < 0)
-                return refuse(why, -errno, "cannot open %s: %s. Check the path and its permissions", path, strerror(errno));
-        if (S_ISREG(status.st_mode) && (status.st_mode & 077))
-                return refuse(why, -EACCES, "%s has mode %04o, so others may read or change the passphrase. Run `chmod 600 %s`", path,
-                              status.st_mode & 07777, path);
-        return read_whole(ret_passphrase, fd, path, why);
-}
-
-static int read_descriptor(struct secret **ret_passphrase, int fd, char why[PASSPHRASE_WHY_MAX])
-{
-        char where[32];
-        int r;
-
-        snprintf(where, sizeof(where), "descriptor %d", fd);
-        r = read_whole(ret_passphrase, fd, where, why);
         /* What it leads to is not for the processes that are started later. */
         if (fd > STDERR_FILENO)
                 close(fd);
-        return r;
+        return take(ret_passphrase, text, (size_t)n, where, why);
 }
 
 /* ---- the terminal ---- */
@@ -205,9 +200,5 @@ static int read_terminal(struct secret **ret_passphrase, const char *prompt, cha
 
 int passphrase_read(struct secret **ret_passphrase, const struct passphrase_source *source, char ret_why[PASSPHRASE_WHY_MAX])
 {
-        if (source->file)
-                return read_file(ret_passphrase, source->file, ret_why);
-        if (source->fd >= 0)
-                return read_descriptor(ret_passphrase, source->fd, ret_why);
-        return read_terminal(ret_passphrase, source->prompt, ret_why);
+        return source->fd >= 0 ? read_descriptor(ret_passphrase, source, ret_why) : read_terminal(ret_passphrase, source->prompt, ret_why);
 }

@@ -10,12 +10,14 @@
 #define PASSPHRASE_MAX 1024
 #define PASSPHRASE_WHY_MAX 512
 
-/** Where to read; the terminal when neither is given. */
 struct passphrase_source {
-        const char *file; /* NULL: none; nobody else may read or change it */
-        int fd;           /* -1: none; read to its end, and closed unless it is one of the standard three */
-        const char *prompt;
+        int fd;             /* read to its end, and closed unless it is one of the standard three; -1: ask on the terminal */
+        const char *name;   /* of what @fd reads, for sentences; NULL: its number */
+        const char *prompt; /* on the terminal */
 };
+
+/** passphrase_open() - a file, as a descriptor to read it by. Return: 0; -EACCES when others may read or change it; another -errno; *ret_why as below. */
+int passphrase_open(int *ret_fd, const char *path, char ret_why[PASSPHRASE_WHY_MAX]);
 
 /**
  * passphrase_read() - 1 to PASSPHRASE_MAX bytes; one newline at the end is not part of it
@@ -23,7 +25,7 @@ struct passphrase_source {
  *
  * On the terminal the echo is off meanwhile, and on again when a signal ends or stops the process.
  *
- * Return: 0; -ENODATA when empty; -EMSGSIZE when too long; -EACCES for a file that others may read or change; -EINTR when a signal came, which was
- *         raised again; another -errno.
+ * Return: 0; -ENODATA when empty; -EMSGSIZE when too long; -EINTR when a signal came, which was raised again;
+ *         another -errno.
  */
 int passphrase_read(struct secret **ret_passphrase, const struct passphrase_source *source, char ret_why[PASSPHRASE_WHY_MAX]);

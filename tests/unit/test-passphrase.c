@@ -41,7 +41,10 @@ static void put(const void *data, size_t n, mode_t mode)
 
 static int from_file(struct secret **ret_passphrase)
 {
-        return passphrase_read(ret_passphrase, &(struct passphrase_source){ .file = path, .fd = -1 }, why);
+        struct passphrase_source source = { .fd = -1 };
+        int r = passphrase_open(&source.fd, path, why);
+
+        return r < 0 ? r : passphrase_read(ret_passphrase, &source, why);
 }
 
 static void assert_is(struct secret *s, const void *data, size_t n)
