@@ -48,7 +48,7 @@ struct lkmd {
         bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
         struct list connections, flights;
-        size_t n_connections, n_flights, n_questions;
+        size_t n_connections, n_flights, n_questions, n_changes;
         uint64_t next_connection, started_usec;
         uint64_t stages[STAGE_COUNT]; /* requests that entered each */
         EVP_MD_CTX *sha256;           /* reused for the digests of records */

@@ -203,7 +203,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0 && d->n_questions == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0)
                 event_base_loopexit(d->base, NULL);
 }
 

@@ -138,16 +138,15 @@ int report_list(struct request *r)
 
 static json_t *report_version(const struct record_version *v)
 {
-        static const char *const states[] = { [RECORD_STATE_PENDING] = "pending", [RECORD_STATE_CURRENT] = "current",
-                                              [RECORD_STATE_RETIRED] = "retired", [RECORD_STATE_DESTROYED] = "destroyed" };
         json_t *ids = json_array();
-        char created[CLOCK_TEXT_LENGTH + 1];
+        char created[CLOCK_TEXT_LENGTH + 1], ended[CLOCK_TEXT_LENGTH + 1];
 
         for (size_t i = 0; i < v->n_wraps; i++)
                 json_array_append_new(ids, json_string(v->wraps[i].kek_id));
         clock_format(created, v->created_at_usec);
-        return json_pack("{s:I, s:s, s:s, s:o}", "number", (json_int_t)v->number, "state", states[v->state], "created_at", created,
-                         "kek_ids", ids);
+        clock_format(ended, v->ended_at_usec);
+        return json_pack("{s:I, s:s, s:s, s:s?, s:o}", "number", (json_int_t)v->number, "state", record_state_text(v->state), "created_at",
+                         created, "ended_at", v->ended_at_usec ? ended : NULL, "kek_ids", ids);
 }
 
 int report_check(struct request *r)
@@ -182,10 +181,11 @@ int report_explain(struct request *r)
 
         for (size_t i = 0; i < peer->n_groups; i++)
                 json_array_append_new(groups, json_count(peer->groups[i]));
-        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
+        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
                                            (json_int_t)peer->uid, "gid", (json_int_t)peer->gid, "groups", groups, "rights", "use",
                                            report_right(r, POLICY_RIGHT_USE), "create", report_right(r, POLICY_RIGHT_CREATE),
-                                           "admin", report_right(r, POLICY_RIGHT_ADMIN)));
+                                           "rotate", report_right(r, POLICY_RIGHT_ROTATE), "history",
+                                           report_right(r, POLICY_RIGHT_HISTORY), "admin", report_right(r, POLICY_RIGHT_ADMIN)));
 }
 
 /* ---- KEK_DESCRIBE, KEK_CHECK, KEK_POLICY: the KMS worker's own report ---- */

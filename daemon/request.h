@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "daemon/change.h"
 #include "daemon/flight.h"
 #include "daemon/lkmd.h"
 #include "daemon/question.h"
@@ -31,7 +32,7 @@ struct connection {
 struct request {
         struct lkmd *daemon;
         struct connection *connection; /* NULL when it went away, or for a refresh ahead */
-        struct list link;              /* in the waiters of a flight or question */
+        struct list link;              /* in the waiters of a flight, question or change */
         struct list link_connection;
         uint32_t id;
         uint16_t number; /* enum message_number */
@@ -46,6 +47,7 @@ struct request {
         struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs */
         struct flight *flight;     /* during verify, store */
         const struct question *question; /* once it is answered: during reply */
+        struct change *change;           /* owned; from unwrap on */
         const char *rule;
         char *text; /* record to answer with */
         size_t n_text;
@@ -63,7 +65,7 @@ struct stage {
 
 /** request_begin() - take one whole frame. Return: 0; -EPROTO when the connection has to be closed after what is queued. */
 int request_begin(struct connection *c, const struct frame_header *header, const uint8_t *data, size_t n, uint64_t now);
-/** request_resume() - go on after the flight it waited for, or with NULL after a question. */
+/** request_resume() - go on after the flight it waited for, or with NULL after a question or a change. */
 void request_resume(struct request *r, struct flight *f);
 /** request_orphan() - its connection is closing. */
 void request_orphan(struct request *r);
