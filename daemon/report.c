@@ -54,6 +54,12 @@ static json_t *report_kms(const struct lkmd *d)
                          json_count(n->failures));
 }
 
+static json_t *report_leases(const struct lkmd *d)
+{
+        return json_pack("{s:o, s:o, s:o}", "held", json_count(d->leases.n_leases), "databases", json_count(d->leases.n_databases),
+                         "quiesced", json_count(d->leases.n_quiesced));
+}
+
 static json_t *report_stages(const struct lkmd *d)
 {
         json_t *stages = json_object();
@@ -78,13 +84,13 @@ int report_status(struct request *r)
         uint64_t uptime = (r->now_usec - d->started_usec) / USEC_PER_SEC;
 
         return request_report(
-                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o, s:s}, s:o, s:o, s:s}", "version",
+                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o, s:s}, s:o, s:o, s:o, s:s}", "version",
                              LKM_VERSION, "protocol", PROTOCOL_VERSION_MAX, "pid", (int)getpid(), "uptime_seconds",
                              json_count(uptime), "locked", d->locked, "reload_failed", d->reload_failed, "arena", report_arena(),
                              "cache", report_cache(d), "flights", json_count(d->n_flights), "connections",
                              json_count(d->n_connections), "kms", report_kms(d), "audit", "file", d->config->audit_file, "sequence",
                              json_count(audit_sequence(d->audit)), "last_error", d->audit_error ? strerror(-d->audit_error) : "",
-                             "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
+                             "leases", report_leases(d), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
 }
 
 /* ---- LIST ---- */
@@ -196,4 +202,39 @@ int report_question(struct request *r)
         union message answer = { .report = { .number_ = MESSAGE_REPORT, .json = q->json } };
 
         return q->error ? request_refuse(r, flight_refusal(q->error), q->sentence) : request_answer(r, &answer);
+}
+
+/* ---- QUIESCE ---- */
+
+enum { HOLDERS_MAX = 256 };
+
+struct holders {
+        json_t *list;
+        bool more;
+};
+
+static bool report_holder(void *userdata, const struct peer *peer, bool yielded)
+{
+        struct holders *h = userdata;
+
+        h->more = json_array_size(h->list) == HOLDERS_MAX;
+        if (!h->more)
+                json_array_append_new(h->list, json_pack("{s:I, s:I, s:I, s:b}", "uid", (json_int_t)peer->uid, "gid",
+                                                         (json_int_t)peer->gid, "pid", (json_int_t)peer->pid, "yielded", yielded));
+        return !h->more;
+}
+
+int report_quiesce(struct request *r)
+{
+        struct holders h = { 0 };
+        bool quiet;
+
+        if (!r->connection)
+                return STAGE_DONE;
+        quiet = lease_is_quiet(&r->connection->leases);
+        if (!quiet && r->daemon->draining)
+                return request_refuse(r, PROTO_ERROR_SHUTTING_DOWN, NULL);
+        h.list = json_array();
+        lease_each(&r->connection->leases, report_holder, &h);
+        return request_report(r, json_pack("{s:b, s:o, s:b}", "quiet", quiet, "holders", h.list, "more", h.more));
 }

@@ -144,6 +144,39 @@ static const struct stage kek_check_stages[] = {
         { STAGE_REPLY, report_question },
 };
 
+/* A lease is as good as its record's proof. */
+static const struct stage lease_stages[] = {
+        { STAGE_DECODE, stage_decode_lease },
+        { STAGE_AUTHORIZE, stage_authorize_use },
+        { STAGE_CACHE, stage_cache },
+        { STAGE_UNWRAP, stage_unwrap },
+        { STAGE_VERIFY, stage_verify },
+        { STAGE_STORE, stage_store },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_REPLY, stage_lease },
+};
+
+static const struct stage quiesce_stages[] = {
+        { STAGE_DECODE, stage_decode_lease },
+        { STAGE_AUTHORIZE, stage_authorize_rotate },
+        { STAGE_CACHE, stage_cache },
+        { STAGE_UNWRAP, stage_unwrap },
+        { STAGE_VERIFY, stage_verify },
+        { STAGE_STORE, stage_store },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_QUIESCE, stage_quiesce },
+        { STAGE_REPLY, report_quiesce },
+};
+
+/* These two are about what the connection holds already. */
+static const struct stage yield_stages[] = {
+        { STAGE_REPLY, stage_yield },
+};
+
+static const struct stage resume_stages[] = {
+        { STAGE_REPLY, stage_resume },
+};
+
 static const struct stage ping_stages[] = {
         { STAGE_REPLY, stage_reply_done },
 };
@@ -160,13 +193,16 @@ static const struct way {
         { MESSAGE_ROTATE, change_stages },   { MESSAGE_COMMIT, change_stages },   { MESSAGE_ABORT, change_stages },
         { MESSAGE_REWRAP, change_stages },   { MESSAGE_REKEK, change_stages },    { MESSAGE_PURGE, purge_stages },
         { MESSAGE_IMPORT, import_stages },
+        { MESSAGE_LEASE, lease_stages },     { MESSAGE_YIELD, yield_stages },     { MESSAGE_QUIESCE, quiesce_stages },
+        { MESSAGE_RESUME, resume_stages },
 };
 
 const char *stage_text(enum stage_name stage)
 {
         static const char *const names[] = {
                 [STAGE_DECODE] = "decode", [STAGE_AUTHORIZE] = "authorize", [STAGE_CACHE] = "cache", [STAGE_UNWRAP] = "unwrap",
-                [STAGE_VERIFY] = "verify", [STAGE_STORE] = "store",         [STAGE_AUDIT] = "audit", [STAGE_REPLY] = "reply",
+                [STAGE_VERIFY] = "verify", [STAGE_STORE] = "store",         [STAGE_AUDIT] = "audit", [STAGE_QUIESCE] = "quiesce",
+                [STAGE_REPLY] = "reply",
         };
 
         return names[stage];
@@ -221,6 +257,7 @@ int request_wait(struct request *r, struct list *waiters)
         r->connection->n_waiting++;
         waiting->message = NULL;
         waiting->entry = NULL;
+        waiting->flight = NULL;
         waiting->waits = true;
         waiting->stage++;
         /* What it owned has moved. */
@@ -325,7 +362,7 @@ static int request_greet(struct connection *c, uint32_t id, const struct message
         union message welcome = { .welcome = { .number_ = MESSAGE_WELCOME,
                                                .version = PROTOCOL_VERSION_MAX,
                                                .features = BYTES_LITERAL("create get upgrade check evict explain status list lock kek "
-                                                                         "rotate import purge rewrap history"),
+                                                                         "rotate import purge rewrap history lease"),
                                                .software = BYTES_LITERAL("lkmd " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
                                                .in_flight_max = IN_FLIGHT_MAX } };

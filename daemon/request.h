@@ -8,6 +8,7 @@
 
 #include "daemon/change.h"
 #include "daemon/flight.h"
+#include "daemon/lease.h"
 #include "daemon/lkmd.h"
 #include "daemon/question.h"
 #include "daemon/released.h"
@@ -27,6 +28,8 @@ struct connection {
         struct list waiting; /* requests that wait, by link_connection */
         size_t n_waiting;
         struct released released;
+        struct lease_holder leases;
+        struct quiesce *quiesce; /* once it has asked for one */
 };
 
 struct request {
@@ -49,6 +52,7 @@ struct request {
         const struct question *question; /* once it is answered: during reply */
         struct change *change;           /* owned; from unwrap on */
         const char *rule;
+        uint32_t quiesce_msec; /* of QUIESCE: how long to wait */
         char *text; /* record to answer with */
         size_t n_text;
         struct secret *key;
@@ -83,8 +87,13 @@ int report_list(struct request *r);
 int report_check(struct request *r);
 int report_explain(struct request *r);
 int report_question(struct request *r);
+int report_quiesce(struct request *r);
 
 /** connection_sum_up_one() - write the audit lines of the keys that @c was given again. */
 void connection_sum_up_one(struct connection *c);
+/** connection_tell() - queue what the leases of @c have to be told. */
+void connection_tell(struct connection *c);
+/** connection_give_up_leases() - it is closing, and its requests are orphans already. */
+void connection_give_up_leases(struct connection *c);
 /** connection_flush() - a request answered outside the connection's own turn: send it. */
 void connection_flush(struct connection *c);

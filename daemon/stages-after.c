@@ -188,6 +188,8 @@ int stage_audit(struct request *r)
                            : r->number == MESSAGE_IMPORT  ? "import"
                            : r->number == MESSAGE_UPGRADE ? "upgrade"
                            : r->number == MESSAGE_CHECK   ? "check"
+                           : r->number == MESSAGE_LEASE   ? "lease"
+                           : r->number == MESSAGE_QUIESCE ? "quiesce"
                            : r->number == MESSAGE_LOCK    ? "lock"
                            : r->number == MESSAGE_UNLOCK  ? "unlock"
                                                           : "kek-check";

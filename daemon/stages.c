@@ -40,6 +40,22 @@ static int request_find_scope(struct request *r, struct bytes name)
         return request_refuse(r, PROTO_ERROR_SCOPE_UNKNOWN, detail);
 }
 
+static struct bytes request_record(const struct request *r)
+{
+        const union message *m = r->message;
+
+        switch (m->number) {
+        case MESSAGE_CHECK:
+                return m->check.record;
+        case MESSAGE_LEASE:
+                return m->lease.record;
+        case MESSAGE_QUIESCE:
+                return m->quiesce.record;
+        default:
+                return m->get.record;
+        }
+}
+
 /* The scope of a record, or of the cache entry that was verified with the same bytes. A record of a scope that does not
  * exist here came from elsewhere. */
 static int request_find_record_scope(struct request *r, const char *name)
@@ -94,6 +110,15 @@ int stage_decode_get(struct request *r)
                 return request_refuse(r, PROTO_ERROR_VERSION_UNKNOWN, NULL);
         request_turn(r);
         return result;
+}
+
+int stage_decode_lease(struct request *r)
+{
+        const union message *m = r->message;
+
+        if (m->number == MESSAGE_QUIESCE)
+                r->quiesce_msec = m->quiesce.timeout_msec;
+        return request_decode(r, request_record(r), (struct bytes){ 0 }, false);
 }
 
 /* The scope named, or the only one that admits the caller. */
@@ -254,7 +279,6 @@ static int unwrap_start(struct request *r, enum flight_kind kind, struct secret 
 
 int stage_unwrap(struct request *r)
 {
-        const union message *m = r->message;
         struct flight *f;
         int result;
 
@@ -265,7 +289,7 @@ int stage_unwrap(struct request *r)
         if (f)
                 return request_wait(r, &f->waiters);
         if (!r->record) { /* stale in the cache: the entry has no wraps */
-                result = request_parse(r, m->number == MESSAGE_CHECK ? m->check.record : m->get.record);
+                result = request_parse(r, request_record(r));
                 if (result != STAGE_NEXT)
                         return result;
         }

@@ -35,6 +35,7 @@ int stage_decode_get(struct request *r);
 int stage_decode_check(struct request *r);
 int stage_decode_create(struct request *r);
 int stage_decode_upgrade(struct request *r);
+int stage_decode_lease(struct request *r);
 int stage_decode_evict(struct request *r);
 int stage_decode_import(struct request *r);
 int stage_decode_explain(struct request *r);
@@ -77,3 +78,8 @@ int stage_store_next(struct request *r);
 int stage_audit_change(struct request *r);
 int stage_reply_change(struct request *r);
 int stage_reply_version(struct request *r);
+/* stages-lease.c: quiesce, and the replies about leases */
+int stage_quiesce(struct request *r);
+int stage_lease(struct request *r);
+int stage_yield(struct request *r);
+int stage_resume(struct request *r);
