@@ -91,7 +91,9 @@ int command_get(struct ctl *c)
                         EXIT_CODE_USAGE,
                         "standard output is a terminal, which would show and keep the key. Send it into a pipe, "
                         "or say --force. `lkmctl sqlcipher` opens the database without showing it");
-        r = lkm_load(c->lkm, c->arguments[0], c->scope, &key);
+        if (c->version && c->scope)
+                return ctl_refuse(EXIT_CODE_USAGE, "get takes --scope or --version, not both");
+        r = c->version ? lkm_load_version(c->lkm, c->arguments[0], c->version, &key) : lkm_load(c->lkm, c->arguments[0], c->scope, &key);
         return r ? ctl_fail(c, r) : key_write(c, key, formats[i].format, formats[i].line);
 }
 

@@ -30,7 +30,7 @@ static const struct command {
         { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status },
         { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list },
         { "create", "DB", "make the key of a new database: DB.key", OPTION_SCOPE, 1, 1, command_create },
-        { "get", "DB", "write the key of a database to a pipe or file", OPTION_SCOPE | OPTION_FORMAT | OPTION_FORCE,
+        { "get", "DB", "write the key of a database to a pipe or file", OPTION_SCOPE | OPTION_FORMAT | OPTION_FORCE | OPTION_VERSION,
           1, 1, command_get },
         { "sqlcipher", "DB [-- ARGUMENT…]", "open the sqlcipher shell, already keyed", OPTION_SCOPE, 1, INT_MAX,
           command_sqlcipher },
@@ -41,6 +41,9 @@ static const struct command {
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
         { "check", "DB", "verify DB.key without giving out the key", OPTION_SCOPE, 1, 1, command_check },
+        { "rotate", "DB… | --due DIR…", "give databases new keys; --due: those in DIR whose time has come", OPTION_DUE, 0, INT_MAX,
+          command_rotate, true },
+        { "recover", "DB…", "finish or undo a rotation that was interrupted", 0, 1, INT_MAX, command_recover, true },
         { "history", "DB", "every version of the key, with its state and dates", 0, 1, 1, command_history },
         { "purge", "DB --version N", "destroy a retired version of the key for good", OPTION_VERSION | OPTION_FORCE, 1, 1,
           command_purge, true },
@@ -321,6 +324,11 @@ int line_parse(struct ctl *c, int argc, char **argv)
         r = take_arguments(c, command, argv + optind + n, argc - optind - n, given);
         if (r >= 0)
                 return r;
+        /* Others take longer to close a database than the daemon to answer. */
+        if (command->run == command_rotate || command->run == command_recover) {
+                c->timeout_msec = c->connect.timeout_msec;
+                c->connect.timeout_msec = 0;
+        }
         c->run = command->run;
         c->connects_later = command->each;
         return -1;

@@ -53,8 +53,7 @@ static bool path_is_roots(const char *real)
 }
 
 /* Return: 1 and *@ret_uid, 0 when there is no such name, an exit code as a negative number. */
-static int file_owner(int folder_fd, const char *name, const char *path, const char *suffix, uid_t *ret_uid,
-                      char ret_sentence[OWNER_SENTENCE_MAX])
+static int file_owner(int folder_fd, const char *name, const char *suffix, uid_t *ret_uid, char ret_sentence[OWNER_SENTENCE_MAX])
 {
         _cleanup_(freep) char *full = NULL;
         struct stat status;
@@ -66,27 +65,27 @@ static int file_owner(int folder_fd, const char *name, const char *path, const c
         if (fstatat(folder_fd, full, &status, AT_SYMLINK_NOFOLLOW) < 0) {
                 if (errno == ENOENT)
                         return 0;
-                return -refuse(ret_sentence, EXIT_CODE_FAILED, "cannot look at %s%s: %s", path, suffix, strerror(errno));
+                return -refuse(ret_sentence, EXIT_CODE_FAILED, "cannot look at %s: %s", full, strerror(errno));
         }
         if (S_ISLNK(status.st_mode))
                 return -refuse(ret_sentence, EXIT_CODE_RECORD,
-                               "%s%s is a symbolic link, which root does not follow. Name the database itself, or ask as its owner", path, suffix);
+                               "%s is a symbolic link, which root does not follow. Name the database itself, or ask as its owner", full);
         if (!S_ISREG(status.st_mode))
-                return -refuse(ret_sentence, EXIT_CODE_RECORD, "%s%s is no regular file", path, suffix);
+                return -refuse(ret_sentence, EXIT_CODE_RECORD, "%s is no regular file", full);
         *ret_uid = status.st_uid;
         return 1;
 }
 
 /* The account of @uid. Its primary group is taken, never a file's, which a set-group-ID folder may have given to it. */
-static int owner_of_uid(struct owner *ret_owner, uid_t uid, const char *path, char ret_sentence[OWNER_SENTENCE_MAX])
+static int owner_of_uid(struct owner *ret_owner, uid_t uid, char ret_sentence[OWNER_SENTENCE_MAX])
 {
         const struct passwd *account;
 
         errno = 0;
         account = getpwuid(uid);
         if (!account)
-                return refuse(ret_sentence, EXIT_CODE_DENIED, "%s belongs to user %u, who has no account%s%s. Ask as that user, with setpriv(1)", path,
-                              (unsigned)uid, errno ? ": " : "", errno ? strerror(errno) : "");
+                return refuse(ret_sentence, EXIT_CODE_DENIED, "it belongs to user %u, who has no account%s%s. Ask as that user, with setpriv(1)", (unsigned)uid,
+                              errno ? ": " : "", errno ? strerror(errno) : "");
         *ret_owner = (struct owner){ .uid = uid, .gid = account->pw_gid, .name = strdup(account->pw_name) };
         return ret_owner->name ? EXIT_CODE_OK : refuse(ret_sentence, EXIT_CODE_FAILED, "out of memory");
 }
@@ -110,27 +109,28 @@ int owner_find(const char *path, struct owner *ret_owner, char ret_sentence[OWNE
 
         fd = folder_open(path, &folder, &name);
         if (fd < 0)
-                return refuse(ret_sentence, EXIT_CODE_RECORD, "cannot open the folder of %s: %s. Check the path", path, strerror(errno));
-        database = file_owner(fd, name, path, "", &database_uid, ret_sentence);
+                return refuse(ret_sentence, EXIT_CODE_RECORD, "cannot open its folder: %s. Check the path", strerror(errno));
+        database = file_owner(fd, name, "", &database_uid, ret_sentence);
         if (database < 0)
                 return -database;
-        key = file_owner(fd, name, path, ".key", &key_uid, ret_sentence);
+        key = file_owner(fd, name, ".key", &key_uid, ret_sentence);
         if (key < 0)
                 return -key;
         if (!key)
                 return refuse(ret_sentence, EXIT_CODE_RECORD, "%s", lkm_strerror(database ? LKM_E_KEY_MISSING : LKM_E_NOT_FOUND));
         if (database && database_uid != key_uid)
                 return refuse(ret_sentence, EXIT_CODE_DENIED,
-                              "%s belongs to user %u and its .key to user %u. Root acts as the one owner of both only: give both to one user",
-                              path, (unsigned)database_uid, (unsigned)key_uid);
+                              "it belongs to user %u and its .key to user %u. Root acts as the one owner of both only: give both to one user",
+                              (unsigned)database_uid, (unsigned)key_uid);
         /* Root keeps its rights for its own databases; then nobody else may be able to put other files in their place meanwhile. */
         if (key_uid == 0) {
                 real = realpath(folder, NULL);
                 if (!real || !path_is_roots(real))
                         return refuse(ret_sentence, EXIT_CODE_DENIED,
-                                      "%s is root's, but others than root can write into one of the folders above it, and might put another file in its place", path);
+                                      "it is root's, but others than root can write into one of the folders above it, and might put another file in its "
+                                      "place. Close those folders to others");
         }
-        return owner_of_uid(ret_owner, key_uid, path, ret_sentence);
+        return owner_of_uid(ret_owner, key_uid, ret_sentence);
 }
 
 void owner_deinit(struct owner *owner)
