@@ -134,6 +134,7 @@ static void connection_readable(evutil_socket_t fd, short what, void *userdata)
                 /* The client may have shut down its sending half: it still gets its answers. */
                 event_del(c->readable);
                 c->ended = true;
+                connection_end_leases(c);
         } else if (r != 0 && r != STREAM_E_AGAIN) {
                 c->closing = true;
                 event_del(c->readable);

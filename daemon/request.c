@@ -190,11 +190,11 @@ static const struct way {
         { MESSAGE_STATUS, status_stages },   { MESSAGE_LIST, list_stages },       { MESSAGE_LOCK, lock_stages },
         { MESSAGE_UNLOCK, lock_stages },     { MESSAGE_PING, ping_stages },       { MESSAGE_KEK_DESCRIBE, kek_stages },
         { MESSAGE_KEK_CHECK, kek_check_stages }, { MESSAGE_KEK_POLICY, kek_stages },
+        { MESSAGE_LEASE, lease_stages },     { MESSAGE_YIELD, yield_stages },     { MESSAGE_QUIESCE, quiesce_stages },
+        { MESSAGE_RESUME, resume_stages },
         { MESSAGE_ROTATE, change_stages },   { MESSAGE_COMMIT, change_stages },   { MESSAGE_ABORT, change_stages },
         { MESSAGE_REWRAP, change_stages },   { MESSAGE_REKEK, change_stages },    { MESSAGE_PURGE, purge_stages },
         { MESSAGE_IMPORT, import_stages },
-        { MESSAGE_LEASE, lease_stages },     { MESSAGE_YIELD, yield_stages },     { MESSAGE_QUIESCE, quiesce_stages },
-        { MESSAGE_RESUME, resume_stages },
 };
 
 const char *stage_text(enum stage_name stage)

@@ -93,6 +93,8 @@ int report_quiesce(struct request *r);
 void connection_sum_up_one(struct connection *c);
 /** connection_tell() - queue what the leases of @c have to be told. */
 void connection_tell(struct connection *c);
+/** connection_end_leases() - its client sends nothing more, so it can neither yield nor resume: as if it had gone. */
+void connection_end_leases(struct connection *c);
 /** connection_give_up_leases() - it is closing, and its requests are orphans already. */
 void connection_give_up_leases(struct connection *c);
 /** connection_flush() - a request answered outside the connection's own turn: send it. */

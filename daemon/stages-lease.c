@@ -104,6 +104,12 @@ static int quiesce_new(struct quiesce **ret_quiesce, struct connection *c)
         return 0;
 }
 
+void connection_end_leases(struct connection *c)
+{
+        lease_holder_deinit(&c->leases, &c->daemon->leases);
+        on_quiet(&c->leases); /* its own QUIESCE is answered, should somebody still read that */
+}
+
 void connection_give_up_leases(struct connection *c)
 {
         lease_holder_deinit(&c->leases, &c->daemon->leases);
@@ -133,7 +139,7 @@ int stage_quiesce(struct request *r)
         struct timeval timeout = { .tv_sec = msec / 1000, .tv_usec = (suseconds_t)(msec % 1000 * USEC_PER_MSEC) };
         int result;
 
-        if (!c)
+        if (!c || c->ended)
                 return STAGE_DONE;
         if (c->quiesce && !list_is_empty(&c->quiesce->waiters))
                 return request_refuse(r, PROTO_ERROR_ROTATION_IN_PROGRESS, "an earlier QUIESCE of this connection is unanswered");

@@ -65,6 +65,11 @@ int stage_reply_done(struct request *r);
 int stage_reply_nothing(struct request *r);
 int stage_evict(struct request *r);
 int stage_lock(struct request *r);
+/* stages-lease.c: quiesce, and the replies about leases */
+int stage_quiesce(struct request *r);
+int stage_lease(struct request *r);
+int stage_yield(struct request *r);
+int stage_resume(struct request *r);
 
 /* stages-change.c: the next record, and versions that are not the current one */
 int stage_decode_change(struct request *r);
@@ -78,8 +83,3 @@ int stage_store_next(struct request *r);
 int stage_audit_change(struct request *r);
 int stage_reply_change(struct request *r);
 int stage_reply_version(struct request *r);
-/* stages-lease.c: quiesce, and the replies about leases */
-int stage_quiesce(struct request *r);
-int stage_lease(struct request *r);
-int stage_yield(struct request *r);
-int stage_resume(struct request *r);
