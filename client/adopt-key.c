@@ -112,8 +112,7 @@ static int try_raw(struct adoption *a, struct secret *text, bool *ret_is_raw, bo
                                        : 0;
         if (r == KDF_E_OTHER_SALT)
                 return error_set(adoption_lkm(a), LKM_E_WRONG_KEY,
-                                 "the last 32 digits of the raw key are not the first 16 bytes of %s, so it is the key of another database. Nothing was changed.",
-                                 a->database);
+                                 "the last 32 digits of the raw key are not the database's first 16 bytes, so it is the key of another database. Nothing was changed.");
         return r < 0 ? error_set_errno(adoption_lkm(a), r, "raw key") : try_key(a, key, 0, ret_fits);
 }
 
@@ -147,7 +146,7 @@ static int refuse_key(const struct adoption *a)
                 more = " If it is right, a crash has damaged the first page, which the -journal beside it puts right: open the database once with the program that "
                        "made it.";
         return error_set(adoption_lkm(a), LKM_E_WRONG_KEY,
-                         "the %s does not open %s. Check it%s.%s Nothing was changed.", what, a->database,
+                         "the %s does not open it. Check the %s%s.%s Nothing was changed.", what, what,
                          adoption_options(a)->raw      ? ""
                          : adoption_options(a)->side_file ? "; other rounds than usual are told by --rounds, and a passphrase of SQLCipher's own goes without --side-file"
                                               : "; other rounds than SQLCipher's own are told by --rounds, and a salt in a file of its own by --side-file",
@@ -196,9 +195,9 @@ static int prove(struct adoption *a)
         if (r || result.n_opens == 1)
                 return r;
         return error_set(adoption_lkm(a), LKM_E_MIXED,
-                         "the key is right, but does not fit %llu of the %llu pages of %s, which are damaged. Restore it from a backup, or open and repair it with "
-                         "the program that made it. Nothing was changed.",
-                         (unsigned long long)result.n_unknown_pages, (unsigned long long)result.n_pages, a->database);
+                         "the key is right, but does not fit %llu of the %llu pages, which are damaged. Restore the database from a backup, or open and repair it "
+                         "with the program that made it. Nothing was changed.",
+                         (unsigned long long)result.n_unknown_pages, (unsigned long long)result.n_pages);
 }
 
 int adoption_find_key(struct adoption *a)
