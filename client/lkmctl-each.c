@@ -19,6 +19,9 @@ static const struct {
         [OUTCOME_UNDONE] = { "undone", "interrupted rotations undone" },
         [OUTCOME_REWRAPPED] = { "rewrapped", "wrapped anew" },
         [OUTCOME_PURGED] = { "purged", "purged" },
+        [OUTCOME_ADOPTED] = { "adopted", "adopted" },
+        [OUTCOME_SALVAGED] = { "salvaged", "salvaged" },
+        [OUTCOME_LOOKED_AT] = { "looked_at", "looked at" },
         [OUTCOME_NOTHING] = { "nothing", "with nothing to do" },
         [OUTCOME_NOT_BEGUN] = { "not_begun", "not begun" },
 };
@@ -198,7 +201,7 @@ static void run_as_owner(struct each *e, const char *database)
 {
         _cleanup_(owner_deinit) struct owner owner = { 0 };
         char sentence[OWNER_SENTENCE_MAX];
-        int ends[2], r = owner_find(database, &owner, sentence);
+        int ends[2], r = owner_find(database, e->adopts, &owner, sentence);
         pid_t parent = getpid(), pid;
         sigset_t all, before;
 

@@ -16,6 +16,9 @@ enum outcome {
         OUTCOME_UNDONE,
         OUTCOME_REWRAPPED,
         OUTCOME_PURGED,
+        OUTCOME_ADOPTED,
+        OUTCOME_SALVAGED,
+        OUTCOME_LOOKED_AT,
         OUTCOME_NOTHING, /* there was nothing to do */
         OUTCOME_NOT_BEGUN,
         OUTCOME_END,
@@ -34,6 +37,7 @@ typedef void each_step(struct each *e, const char *database);
 struct each {
         struct ctl *c;
         each_step *step;
+        bool adopts; /* a database has no .key yet */
         struct tally tally;
 };
 

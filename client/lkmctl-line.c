@@ -6,6 +6,7 @@
 #include "client/lkmctl.h"
 
 #define SECONDS_MAX 3600
+#define ROUNDS_MAX 100000000
 #define MSEC_PER_SEC 1000
 
 /* ---- the tables: help, dispatch and (by a test) the completion follow them ---- */
@@ -17,7 +18,9 @@ enum option_bit {
         OPTION_ID = 8,
         OPTION_VERSION = 16,
         OPTION_DUE = 32,
-        OPTION_ALWAYS = 64,
+        OPTION_ADOPT = 64,
+        OPTION_TO = 128,
+        OPTION_ALWAYS = 256,
 };
 
 static const struct command {
@@ -49,6 +52,8 @@ static const struct command {
           command_purge, true },
         { "rewrap", "DB…", "wrap the keys anew under the newest versions of their KEKs", 0, 1, INT_MAX, command_rewrap, true },
         { "rekek", "DB…", "wrap the keys under the KEKs that their scope has now", 0, 1, INT_MAX, command_rekek, true },
+        { "adopt", "DB", "make a database of your own one of lkm's", OPTION_SCOPE | OPTION_ADOPT | OPTION_TO, 1, 1, command_adopt, true },
+        { "salvage", "DB", "which key each page fits; --to: put them together under one", OPTION_TO, 1, 1, command_salvage, true },
         { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list },
         { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check },
         { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe },
@@ -65,10 +70,18 @@ static const struct {
         { "id", "UUID", "database id instead of a path; for administrators", OPTION_ID },
         { "version", "N", "version of the key", OPTION_VERSION },
         { "due", NULL, "look in folders for the databases whose rotation is due", OPTION_DUE },
+        { "to", "NEW", "the new database that is written", OPTION_TO },
+        { "passphrase-file", "FILE", "read what opens the database there, not from the terminal", OPTION_ADOPT },
+        { "passphrase-fd", "N", "the same, of a descriptor", OPTION_ADOPT },
+        { "raw", NULL, "it is a raw key: 64 hex digits, or x'…'", OPTION_ADOPT },
+        { "side-file", "FILE", "the key is PBKDF2-HMAC-SHA256 of the passphrase, with the salt of this file", OPTION_ADOPT },
+        { "compatibility", "N", "format of the database: 3 or 4, of SQLCipher; else found out", OPTION_ADOPT },
+        { "rounds", "N", "of PBKDF2, where they are not the usual ones", OPTION_ADOPT },
+        { "page-size", "BYTES", "of the database; else found out", OPTION_ADOPT },
         { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock",
           OPTION_ALWAYS },
         { "json", NULL, "output for programs; errors too", OPTION_ALWAYS },
-        { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate: how long others may take to close the database", OPTION_ALWAYS },
+        { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate, recover: how long others may take to close the database", OPTION_ALWAYS },
         { "help", NULL, "this text", OPTION_ALWAYS },
         { "version", NULL, "version of lkmctl", OPTION_ALWAYS },
 };
@@ -140,6 +153,17 @@ static int parse_timeout(uint32_t *ret_msec, const char *text)
         return EXIT_CODE_OK;
 }
 
+static int parse_number(uint32_t *ret_number, const char *name, const char *text, uint32_t min, uint32_t max)
+{
+        char *end;
+        unsigned long long number = strtoull(text, &end, 10);
+
+        if (*text < '0' || *text > '9' || *end || number < min || number > max)
+                return ctl_refuse(EXIT_CODE_USAGE, "--%s takes a number between %u and %u", name, (unsigned)min, (unsigned)max);
+        *ret_number = (uint32_t)number;
+        return EXIT_CODE_OK;
+}
+
 static int parse_version(uint32_t *ret_version, const char *text)
 {
         char *end;
@@ -151,11 +175,46 @@ static int parse_version(uint32_t *ret_version, const char *text)
         return EXIT_CODE_OK;
 }
 
+/* Keep the value of an option of `adopt`. */
+static int take_adopt_option(struct ctl_adopt *o, const char *name, const char *value)
+{
+        const struct {
+                const char *name;
+                uint32_t *number;
+                uint32_t min, max;
+        } numbers[] = {
+                { "compatibility", &o->compatibility, 3, 4 },
+                { "rounds", &o->rounds, 1, ROUNDS_MAX },
+                { "page-size", &o->page_size, 512, 65536 },
+                { "passphrase-fd", &o->passphrase_fd, 0, INT16_MAX },
+        };
+        const struct {
+                const char *name;
+                const char **text;
+        } texts[] = { { "to", &o->to }, { "side-file", &o->side_file }, { "passphrase-file", &o->passphrase_file } };
+
+        o->has_passphrase_fd = o->has_passphrase_fd || strcmp(name, "passphrase-fd") == 0;
+        for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
+                if (strcmp(name, numbers[i].name) == 0)
+                        return parse_number(numbers[i].number, name, value, numbers[i].min, numbers[i].max);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                if (strcmp(name, texts[i].name) == 0) {
+                        *texts[i].text = value;
+                        return EXIT_CODE_OK;
+                }
+        }
+        o->raw = true;
+        return EXIT_CODE_OK;
+}
+
 /* Keep the value of options[@index] in @c. */
 static int take_option(struct ctl *c, size_t index, const char *value)
 {
         const char *name = options[index].name;
 
+        if (options[index].bit & (OPTION_ADOPT | OPTION_TO))
+                return take_adopt_option(&c->adopt, name, value);
         if (strcmp(name, "timeout") == 0)
                 return parse_timeout(&c->connect.timeout_msec, value);
         if (strcmp(name, "version") == 0)

@@ -99,7 +99,7 @@ static int folder_open(const char *path, char **ret_folder, const char **ret_nam
         return *ret_folder ? open(*ret_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 }
 
-int owner_find(const char *path, struct owner *ret_owner, char ret_sentence[OWNER_SENTENCE_MAX])
+int owner_find(const char *path, bool no_key, struct owner *ret_owner, char ret_sentence[OWNER_SENTENCE_MAX])
 {
         _cleanup_(freep) char *folder = NULL, *real = NULL;
         _cleanup_(closep) int fd = -1;
@@ -116,7 +116,9 @@ int owner_find(const char *path, struct owner *ret_owner, char ret_sentence[OWNE
         key = file_owner(fd, name, ".key", &key_uid, ret_sentence);
         if (key < 0)
                 return -key;
-        if (!key)
+        if (!key && database && no_key)
+                key_uid = database_uid;
+        else if (!key)
                 return refuse(ret_sentence, EXIT_CODE_RECORD, "%s", lkm_strerror(database ? LKM_E_KEY_MISSING : LKM_E_NOT_FOUND));
         if (database && database_uid != key_uid)
                 return refuse(ret_sentence, EXIT_CODE_DENIED,

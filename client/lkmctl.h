@@ -24,6 +24,14 @@ struct ctl;
 /** Run one command. Return: an exit code. */
 typedef int command_run(struct ctl *c);
 
+/** What only `adopt` takes. */
+struct ctl_adopt {
+        const char *to, *side_file, *passphrase_file;   /* NULL: not given */
+        uint32_t compatibility, rounds, page_size;      /* 0: not given */
+        uint32_t passphrase_fd;
+        bool has_passphrase_fd, raw;
+};
+
 /** One call of lkmctl. */
 struct ctl {
         struct lkm *lkm; /* connected before a command runs, unless @connects_later */
@@ -36,10 +44,11 @@ struct ctl {
         char **arguments; /* behind the command's name, NULL-terminated */
         command_run *run;
         bool connects_later;
+        struct ctl_adopt adopt; /* `salvage` takes its `to` */
 };
-command_run command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
+command_run command_adopt, command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
         command_kek_describe, command_kek_list, command_kek_policy, command_list, command_lock, command_ping, command_purge, command_recover,
-        command_rekek, command_rewrap, command_rotate, command_sqlcipher, command_status, command_unlock;
+        command_rekek, command_rewrap, command_rotate, command_salvage, command_sqlcipher, command_status, command_unlock;
 
 /** line_parse() - what the command line asks for; a mistake has been printed. Return: an exit code; -1 to go on with c->run. */
 int line_parse(struct ctl *c, int argc, char **argv);

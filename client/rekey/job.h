@@ -10,6 +10,7 @@
  * nothing is known. What `rekey` says of itself is never evidence: a `probe` in another process is.
  *
  *     progress DONE TOTAL          bytes of this step, at least once a second
+ *     library MAJOR                first of all: the SQLCipher that lkm-rekey is linked with, 3 or 4
  *     mode MODE                    check: the database's journal mode, "wal" or another
  *     holder PID KIND COMMAND      check, rekey: who is in the way. KIND: "lock" (holds one of SQLite's locks) or "open" (has the file open)
  *     fits VERSION PAGES           probe, salvage: how many pages have an HMAC that fits that key; a line for each key
