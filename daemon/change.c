@@ -103,7 +103,7 @@ static size_t change_index(const struct change *c, uint32_t number)
         return i;
 }
 
-static bool change_go(struct change *c, int step, size_t i_version)
+static bool change_go(struct change *c, enum change_step step, size_t i_version)
 {
         c->step = step;
         c->i_version = i_version;

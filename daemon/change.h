@@ -52,7 +52,7 @@ struct change {
         struct kms_call call;
         bool under_way; /* counted by the daemon */
         uint64_t now_wall;
-        enum { CHANGE_STEP_UNWRAP, CHANGE_STEP_GENERATE, CHANGE_STEP_WRAP, CHANGE_STEP_REWRAP, CHANGE_STEP_PROVE } step;
+        enum change_step { CHANGE_STEP_UNWRAP, CHANGE_STEP_GENERATE, CHANGE_STEP_WRAP, CHANGE_STEP_REWRAP, CHANGE_STEP_PROVE } step;
         size_t n_keks; /* that may unwrap: those of the scope, then all others of the configuration */
         const struct config_kek **keks;
         size_t i_version, i_kek, i_wrap;
