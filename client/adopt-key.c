@@ -168,12 +168,12 @@ int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *r
         return error_set(lkm, LKM_E_IO, "lkm-rekey ended before its work was done. Run the same command again: it goes on from here.");
 }
 
-int adoption_run(const struct adoption *a, const char *command, struct secret *key, uint32_t version, struct worker_result *ret_result)
+int adoption_run(const struct adoption *a, const char *command, const char *database, struct secret *key, uint32_t version, struct worker_result *ret_result)
 {
         const struct worker_key one = { .version = version, .key = key };
         const struct worker_task task = {
                 .command = command,
-                .database = a->database,
+                .database = database,
                 .compatibility = a->compatibility,
                 .page_size = a->page_size,
                 .timeout_msec = a->each.c->timeout_msec ? a->each.c->timeout_msec : ADOPT_WAIT_MSEC,
@@ -190,7 +190,7 @@ int adoption_run(const struct adoption *a, const char *command, struct secret *k
 static int prove(struct adoption *a)
 {
         struct worker_result result;
-        int r = adoption_run(a, "probe", a->key, 1, &result);
+        int r = adoption_run(a, "probe", a->database, a->key, 1, &result);
 
         if (r || result.n_opens == 1)
                 return r;

@@ -124,7 +124,7 @@ static int resume(struct adoption *a)
         lkm_key_info(key, &info);
         a->compatibility = info.cipher_compatibility;
         a->page_size = info.page_size;
-        r = adoption_run(a, "probe", key_secret(key), info.version, &result);
+        r = adoption_run(a, "probe", a->database, key_secret(key), info.version, &result);
         if (r && r != LKM_E_WRONG_KEY)
                 return r;
         if (r || result.n_opens != 1)
@@ -185,7 +185,7 @@ static int adopt_in_place(struct adoption *a)
                 return resume(a);
         r = adoption_find_key(a);
         if (r == 0)
-                r = adoption_run(a, "check", a->key, 1, &result);
+                r = adoption_run(a, "check", a->database, a->key, 1, &result);
         if (r == 0)
                 r = import(a);
         return r ? r : rotate(a);

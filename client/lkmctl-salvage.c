@@ -183,6 +183,7 @@ static void print_tables(const struct salvage *s, const struct worker_result *re
         if (has_journal(s->database))
                 puts("A -journal lies beside the database. Whoever opens the database has SQLite roll it back, which may be the cure and cannot be undone: copy both "
                      "files first.");
+        ctl_flush();
 }
 
 static json_t *report(const struct salvage *s, const struct worker_result *result)
@@ -270,8 +271,10 @@ static int salvage(struct salvage *s)
         if (result.empty)
                 return error_set(lkm, LKM_E_NOT_FOUND, "%s is not there, or empty. Restore it from a backup.", s->database);
         print_tables(s, &result);
-        if (result.n_unknown_pages)
+        if (result.n_unknown_pages) {
+                each_done(s->each, s->database, OUTCOME_LOOKED_AT, NULL, report(s, &result));
                 return refuse_unknown(s, &result);
+        }
         if (s->each->c->adopt.to)
                 return rebuild(s, s->each->c->adopt.to);
         tell(s, &result);

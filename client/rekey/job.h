@@ -27,8 +27,9 @@
  * | check   | the current one | refuses what `rekey` would refuse; changes nothing |
  * | rekey   | the current one, the new one | re-encrypts the database; changes nothing else |
  * | probe   | any number | rolls a hot journal back, as SQLite does, then checks every page; with REKEY_RESTORE_WAL, sets WAL mode when exactly one opens |
- * | salvage | any number; the first one is the target's | without TARGET tells page by page; with it, writes a new file under the first key if every page fits one |
- * | export  | the new one | copies a plaintext DATABASE into a new encrypted TARGET, and compares the two |
+ * | salvage | any number; the first one is the target's | without TARGET tells page by page; with it, writes a new file under the first key if every page fits one. Never
+ * |         | | writes to DATABASE, nor has a journal rolled back: with a hot one it refuses to write TARGET |
+ * | export  | the new one | copies a plaintext DATABASE into a new encrypted TARGET, and compares the two; a TARGET that is there already is compared only |
  */
 #pragma once
 

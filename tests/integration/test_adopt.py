@@ -446,6 +446,7 @@ class Passphrases(AdoptCase):
 
     @unittest.skipIf(os.environ.get("LKM_TEST_WRAPPER"), "the wrapper's memory is not lkmctl's")
     @unittest.skipIf(os.environ.get("LKM_SANITIZED"), "a sanitizer keeps what was freed")
+    @unittest.skipUnless(os.getuid() == 0, "root alone reads the memory of a process that is not dumpable")
     def test_neither_passphrase_nor_key_is_left_anywhere(self):
         self.make("a.db")
         key = page_key(self.path("a.db"))
@@ -485,6 +486,169 @@ class Passphrases(AdoptCase):
         asked, data = self.receive(connection)
         connection.sendall(frame(number, struct.unpack_from(">I", data, 8)[0], fields))
         return asked
+
+
+class Plaintext(AdoptCase):
+    """A database that was never encrypted: a.db becomes new."""
+
+    def export(self, *arguments, status=0, **options):
+        return self.ctl("adopt", "--scope", "medical", self.path("a.db"), "--to", self.path("new"), *arguments, status=status, **options)
+
+    def assert_exported(self, content, pragmas=()):
+        with LINKED.open(self.path("new"), self.key_of("new"), pragmas) as db:
+            self.assertEqual(db.content(), content)
+            self.assertEqual(db.value("PRAGMA integrity_check"), "ok")
+        self.assertFalse(LINKED.opens(self.path("new")))
+        self.assertFalse([name for name in os.listdir(self.directory) if name.startswith(".new")])
+
+    def test_everything_is_carried_over(self):
+        content = self.make("a.db", None)
+        before = self.files()
+        said = self.export()
+        self.assertRegex(said, r"(?m)^patient +\d+$")
+        self.assertIn("in clear", said)
+        self.assert_exported(content)
+        self.assertEqual({name: self.files()[name] for name in before}, before)
+        self.assertEqual(self.record("new")["cipher"], {"library": "sqlcipher", "compatibility": min(LINKED.major, 4), "page_size": FORMATS[min(LINKED.major, 4)][2]})
+        self.assertNotIn(b"patient 00", read(self.path("new")))
+
+    def test_programs_are_told_of_each_table(self):
+        content = self.make("a.db", None)
+        line = json.loads(self.export("--json"))
+        self.assertEqual((line["result"], line["to"], line["version"]), ("adopted", self.path("new"), 1))
+        self.assertEqual(line["tables"]["patient"], len(content[1]["patient"]))
+
+    def test_wal_mode_is_carried_over(self):
+        content = self.make("a.db", None, wal=True)
+        self.export()
+        self.assert_exported(content)
+        with LINKED.open(self.path("new"), self.key_of("new")) as db:
+            self.assertEqual(db.value("PRAGMA journal_mode"), "wal")
+
+    def test_journals_and_logs_that_a_crash_left_count(self):
+        self.make("a.db", None, rows=300)
+        content = hot_journal(LINKED, self.path("a.db"))
+        self.export()
+        self.assert_exported(content)
+        for name in ("new", "new.key", "a.db"):
+            os.unlink(self.path(name))
+        self.make("b.db", None)
+        with LINKED.open(self.path("b.db")) as db:
+            db.run("PRAGMA journal_mode = WAL;\nINSERT INTO log VALUES('now', 'only in the log')")
+            content = db.content()
+            for suffix in ("", "-wal"):
+                with open(self.path("a.db" + suffix), "wb") as file:
+                    file.write(read(self.path("b.db" + suffix)))
+        self.export()
+        self.assert_exported(content)
+
+    def test_page_size_that_was_asked_for(self):
+        content = self.make("a.db", None)
+        self.export("--page-size", "16384")
+        self.assert_exported(content, ["cipher_page_size = 16384"])
+        self.assertEqual(self.record("new")["cipher"]["page_size"], 16384)
+
+    def test_without_a_name_for_the_new_one(self):
+        self.make("a.db", None)
+        self.assertIn("--to NEW", self.ctl("adopt", "--scope", "medical", self.path("a.db"), status=5))
+        self.assertFalse(os.path.exists(self.path("a.db.key")))
+
+    def test_nothing_is_overwritten(self):
+        self.make("a.db", None)
+        self.write("new", "mine")
+        before = self.files()
+        self.assertIn("is there already", self.export(status=5))
+        self.assertEqual(self.files(), before)
+        os.unlink(self.path("new"))
+        self.export()
+        # The same again is the end of a call that was interrupted; other rows are another database.
+        self.export()
+        with LINKED.open(self.path("a.db")) as db:
+            db.run("INSERT INTO log VALUES('later', 'in the original')")
+        before = self.files()
+        self.assertIn("no copy of", self.export(status=5))
+        self.assertEqual(self.files(), before)
+
+    def test_format_that_cannot_be_written(self):
+        self.make("a.db", None)
+        if LINKED.major >= 4:
+            self.skipTest("it writes both formats")
+        before = self.files()
+        self.assertIn("SQLCipher 3", self.export("--compatibility", "4", status=5))
+        self.assertEqual(self.files(), before)
+        self.assertFalse(os.path.exists(self.path("new.key")))
+
+    def test_record_without_a_database_is_used(self):
+        content = self.make("a.db", None)
+        self.ctl("create", "--scope", "medical", self.path("new"))
+        before = read(self.path("new.key"))
+        self.export()
+        self.assertEqual(read(self.path("new.key")), before)
+        self.assert_exported(content)
+
+
+@unittest.skipIf(os.environ.get("LKM_SANITIZED"), "the library that kills must be the first one, and so must a sanitizer's")
+@unittest.skipIf(os.environ.get("LKM_TEST_WRAPPER"), "the kills count calls, not memory errors")
+class Kill(AdoptCase):
+    """kill -9 of lkmctl and lkm-rekey at any of the calls that others can see, then the same command again."""
+    KILLS = 60
+
+    def killed(self, moment, *arguments, **options):
+        done = subprocess.run(self.command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT,
+                              env={**os.environ, "LD_PRELOAD": os.path.join(BUILD, "tests/integration/libkill-at.so"), "KILL_AT": str(moment)}, **options)
+        return done.returncode != 0
+
+    def in_a_loop(self, step, one):
+        """@one for moments that lie @step apart and cover all of it, the distance grown so that there are no more than KILLS."""
+        moments, chance = range(0, 100000, step), random.Random(5)
+        last, n = 0, 0
+        for moment in moments:
+            if not one(moment + chance.randrange(step)):
+                break
+            last, n = moment, n + 1
+        while n < self.KILLS:
+            n += one(chance.randrange(last + 1))
+        self.assertGreater(last, 4 * step)
+
+    def test_adoption_in_place(self):
+        self.make("from.db", rows=12)
+        secret = self.secret(PASSPHRASE)
+        with LINKED.open(self.path("from.db"), PASSPHRASE) as db:
+            content = db.content()
+
+        def one(moment):
+            for name in os.listdir(self.directory):
+                if name.startswith("a.db"):
+                    os.unlink(self.path(name))
+            with open(self.path("a.db"), "wb") as file:
+                file.write(read(self.path("from.db")))
+            was_killed = self.killed(moment, "adopt", "--scope", "medical", "--passphrase-file", secret, self.path("a.db"))
+            # At this moment, too, one key opens it: the passphrase as long as there is no .key.
+            if not os.path.exists(self.path("a.db.key")):
+                self.assertEqual(read(self.path("a.db")), read(self.path("from.db")))
+            self.adopt("a.db")
+            version = self.record("a.db")["version"]
+            self.assertGreaterEqual(version, 2)
+            self.assert_adopted("a.db", content, PASSPHRASE, version=version)
+            return was_killed
+        self.in_a_loop(7, one)
+
+    def test_export_of_plaintext(self):
+        content = self.make("a.db", None, rows=12)
+        before = read(self.path("a.db"))
+
+        def one(moment):
+            for name in os.listdir(self.directory):
+                if name.startswith(("new", ".new")):
+                    os.unlink(self.path(name))
+            arguments = ("adopt", "--scope", "medical", self.path("a.db"), "--to", self.path("new"))
+            was_killed = self.killed(moment, *arguments)
+            self.ctl(*arguments)
+            with LINKED.open(self.path("new"), self.key_of("new")) as db:
+                self.assertEqual(db.content(), content)
+            self.assertEqual(read(self.path("a.db")), before)
+            return was_killed
+        self.in_a_loop(11, one)
 
 
 if __name__ == "__main__":
