@@ -420,6 +420,7 @@ class Library(LeaseCase):
     def test_a_yield_that_takes_too_long_may_be_repeated(self):
         holder, rotator = self.hold(), self.rotator()
         self.ask(rotator, "quiesce 0")
+        self.assertEqual(self.ask(holder, "wait"), "OK wanted")
         self.assertRegex(self.ask(holder, "yield 20"), "^TIMEOUT the rotation of .*Yield again")
         self.assertEqual(self.ask(holder, "wanted"), "1")
         self.assertEqual(self.ask(rotator, "quiesce 0"), "quiet 1")
