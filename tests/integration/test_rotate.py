@@ -737,7 +737,7 @@ class Openers(RotateCase):
     def test_an_opening_does_not_wait_beyond_its_time(self):
         self.make()
         rotation = self.hold(REKEY)
-        self.assertEqual(self.load("a.db", "", 1)[0], "ROTATION_IN_PROGRESS")
+        self.assertEqual(self.load("a.db", "", 1500)[0], "ROTATION_IN_PROGRESS")
         self.assertEqual(self.go_on(rotation)[0], "OK")
         self.assert_whole(2)
 
