@@ -12,6 +12,7 @@ from support import BUILD, TIMEOUT, WRAPPER
 
 WRITERS = 4
 ROTATIONS = 20
+ROWS_BETWEEN = 10
 
 
 class Writer:
@@ -60,10 +61,15 @@ class RotationUnderLoad(DaemonCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         return done.stdout.split()
 
-    def wait_for(self, changed, condition, writers):
-        """Until @condition() holds, or a writer fails."""
+    def wait_for_rows(self, changed, writers):
+        """Until some have been written under this key, and by each writer one at all; or a writer fails."""
+        before = sum(w.acknowledged for w in writers)
+
+        def written():
+            return sum(w.acknowledged for w in writers) >= before + ROWS_BETWEEN and all(w.acknowledged for w in writers)
+
         with changed:
-            self.assertTrue(changed.wait_for(lambda: condition() or any(w.failure for w in writers), TIMEOUT), "no progress")
+            self.assertTrue(changed.wait_for(lambda: written() or any(w.failure for w in writers), TIMEOUT), "no progress")
             self.assertEqual([w.failure for w in writers if w.failure], [])
 
     def rotate_under_load(self, journal_mode, stop):
@@ -74,14 +80,11 @@ class RotationUnderLoad(DaemonCase):
         writers = [Writer(self, f"w{i}", changed) for i in range(WRITERS)]
         rotator = self.helper("rotate", self.database)
         for rotation in range(ROTATIONS):
-            # Each writer has written under this key, and is at it.
-            before = [w.acknowledged for w in writers]
-            self.wait_for(changed, lambda: all(w.acknowledged > n for w, n in zip(writers, before)), writers)
+            self.wait_for_rows(changed, writers)
             rotator.stdin.write("rotate\n")
             rotator.stdin.flush()
             self.assertEqual(rotator.stdout.readline(), "OK \n", f"rotation {rotation}")
-        before = [w.acknowledged for w in writers]
-        self.wait_for(changed, lambda: all(w.acknowledged > n for w, n in zip(writers, before)), writers)
+        self.wait_for_rows(changed, writers)
         stop(writers)
         for w in writers:
             w.process.wait(TIMEOUT)
