@@ -90,7 +90,7 @@ class ManPages(unittest.TestCase):
         offered += [f"{group} {name}" for group, names in words.items() for name in names.split()]
         self.assertEqual(offered, commands_of_lkmctl())
         everywhere, of_command = set(), {}
-        for option, rest in re.findall(r"^  (--\w+)(.*)$", text, re.M):
+        for option, rest in re.findall(r"^  (--[\w-]+)(.*)$", text, re.M):
             commands = re.search(r"\[([a-z ]+)\]$", rest)
             if not commands:
                 everywhere.add(option)
