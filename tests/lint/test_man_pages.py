@@ -53,7 +53,7 @@ class ManPages(unittest.TestCase):
         self.assertEqual(set(re.findall(r"^\*(LKM_E_\w+)\* \((\d+)\)\n\t(.*)$", text, re.M)), wanted)
 
     def test_each_option_of_the_configuration_is_there_with_its_default(self):
-        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)(?:, [A-Z |]+)? \}', read("daemon/config.c"))
+        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)(?:, [A-Z |]+)?(?:, 0, "\w+")? \}', read("daemon/config.c"))
         self.assertEqual(len(table), len(re.findall(r"^ +\{ SECTION_", read("daemon/config.c"), re.M)))
         text = page("lkmd.conf.5")
         written = []
