@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check: whether a database may be re-encrypted now: file, space, format, key, locks. Shared by the steps that need to know. */
+#pragma once
+
+#include "client/rekey/handle.h"
+
+/** check_file() - what can be told from the file without its key: LKM_E_NOT_FOUND, LKM_E_IO, LKM_E_PLAINTEXT, LKM_E_CIPHER_VERSION.
+ *  @ret_n: bytes of it; may be NULL. Return: 0, or the error told. */
+int check_file(const struct work *work, uint64_t *ret_n);
+/**
+ * check_database() - all that `rekey` needs
+ * @whole: look at every page, and not at the first one only
+ * @ret_compatibility: the format that the file has
+ * Return: 0, or the error told.
+ */
+int check_database(const struct work *work, bool whole, unsigned *ret_compatibility);
+/** check_journal() - roll a hot journal back, as SQLite does for whoever opens the database next. Return: 0, or the error told. */
+int check_journal(const struct work *work);
