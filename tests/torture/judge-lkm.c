@@ -67,7 +67,7 @@ static sqlite3 *open_or_say(const char *database, struct judgement *j)
         return NULL;
 }
 
-static void compare(sqlite3 *db, uint64_t content_hash, int64_t n_rows, struct judgement *j)
+static void compare(sqlite3 *db, uint64_t content_hash, struct judgement *j)
 {
         uint64_t hash;
 
@@ -75,8 +75,10 @@ static void compare(sqlite3 *db, uint64_t content_hash, int64_t n_rows, struct j
                 say(j, VERDICT_LOST, "it opens, but cannot be read", sqlite3_errmsg(db));
         else if (hash != content_hash)
                 say(j, VERDICT_LOST, "it opens", "but its content is not what it was");
-        else if (content_count(db) != n_rows)
+        else if (content_count(db) != JUDGE_ROWS)
                 say(j, VERDICT_LOST, "it opens", "but rows are missing that were acknowledged");
+        else if (!content_is_sound(db))
+                say(j, VERDICT_LOST, "it opens", "but integrity_check finds faults");
 }
 
 /* The record has come to rest, and no other of its keys opens the database. */
@@ -107,16 +109,14 @@ void judge_state(const char *database, uint64_t content_hash, struct judgement *
 
         if (!db)
                 return;
-        compare(db, content_hash, 0, j);
-        if (j->verdict == VERDICT_SOUND && !content_add(db, JUDGE_ROWS))
+        if (!content_add(db, JUDGE_ROWS))
                 say(j, VERDICT_LOST, "it cannot be written", sqlite3_errmsg(db));
         sqlite3_close(db);
         if (j->verdict == VERDICT_SOUND)
                 record_check(database, j);
+        /* What is read after the writes was there before them. */
         if (j->verdict == VERDICT_SOUND && (db = open_or_say(database, j))) {
-                compare(db, content_hash, JUDGE_ROWS, j);
-                if (j->verdict == VERDICT_SOUND && !content_is_sound(db))
-                        say(j, VERDICT_LOST, "integrity_check", "finds faults");
+                compare(db, content_hash, j);
                 sqlite3_close(db);
         }
 }
