@@ -309,14 +309,18 @@ int connection_take(struct lkm *lkm, uint32_t *ret_id, union message *ret_answer
 /* Wait for bytes, at most until @deadline; the usual answer comes with the first recv(2), whose limit stands already. */
 static int connection_receive(struct lkm *lkm, uint64_t deadline, bool first)
 {
-        uint64_t now = first ? 0 : clock_boottime_usec();
-        int r;
+        uint64_t now = first ? 0 : clock_boottime_usec(), piece = WAITING_MSEC * USEC_PER_MSEC;
+        uint64_t left = first ? lkm->timeout_usec : now < deadline ? deadline - now : 0;
+        bool pieces = lkm->waiting && left > piece;
+        int r = STREAM_E_AGAIN;
 
-        if (!first && now >= deadline)
-                r = STREAM_E_AGAIN;
-        else {
-                connection_set_wait(lkm, first ? lkm->timeout_usec : deadline - now);
+        if (left > 0) {
+                connection_set_wait(lkm, pieces ? piece : left);
                 r = stream_receive(lkm->stream, 0);
+        }
+        if (r == STREAM_E_AGAIN && pieces) {
+                lkm->waiting(lkm->waiting_userdata);
+                return 0;
         }
         if (r == -ENOBUFS) {
                 poll(NULL, 0, ARENA_WAIT_MSEC);

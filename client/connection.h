@@ -12,6 +12,8 @@
 #include "common/list.h"
 #include "proto/stream.h"
 
+enum { WAITING_MSEC = 400 };
+
 struct lkm {
         int fd;    /* -1 while not connected */
         struct stream *stream;
@@ -26,6 +28,8 @@ struct lkm {
         bool ending;           /* lkm_free() was called: callbacks can begin nothing more */
         struct list requests;  /* asynchronous ones, unanswered, oldest first; owned */
         size_t n_requests;
+        void (*waiting)(void *userdata); /* called at least each WAITING_MSEC while connection_call() waits; NULL: not */
+        void *waiting_userdata;
         char message[ERROR_MESSAGE_MAX];
 };
 

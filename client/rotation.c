@@ -12,6 +12,12 @@
 
 enum { WAIT_MSEC = 10000 };
 
+/* The answer comes all the same: a cancellation waits for it. */
+static void rotation_waiting(void *userdata)
+{
+        (void)rotation_tell(userdata, 0, 0);
+}
+
 void rotation_init(struct rotation *n, struct lkm *lkm, const char *database_path, const struct lkm_rotate_options *options)
 {
         *n = (struct rotation){ .lkm = lkm, .path = database_path, .phase = LKM_PHASE_CHECK, .cancellable = true, .lock = KEYFILE_LOCK_INIT };
@@ -19,10 +25,16 @@ void rotation_init(struct rotation *n, struct lkm *lkm, const char *database_pat
                 n->options = *options;
         if (n->options.timeout_msec == 0)
                 n->options.timeout_msec = WAIT_MSEC;
+        if (lkm) {
+                lkm->waiting = rotation_waiting;
+                lkm->waiting_userdata = n;
+        }
 }
 
 void rotation_deinit(struct rotation *n)
 {
+        if (n->lkm)
+                n->lkm->waiting = NULL;
         /* The end of a session ends its quiescence too; what it says of that is not what the caller wants to know. */
         if (n->quiesced && n->lkm->fd >= 0) {
                 char sentence[ERROR_MESSAGE_MAX];
@@ -60,9 +72,13 @@ int rotation_enter(struct rotation *n, enum lkm_phase phase)
         return rotation_tell(n, 0, 0);
 }
 
+/* The looks of CHECK and QUIESCE are short, and repeated: their bytes would go to and fro. */
 static int worker_progress(void *userdata, uint64_t done, uint64_t total)
 {
-        return rotation_tell(userdata, done, total);
+        struct rotation *n = userdata;
+        bool has_bytes = n->preparing || n->phase == LKM_PHASE_REKEY || n->phase == LKM_PHASE_VERIFY;
+
+        return has_bytes ? rotation_tell(n, done, total) : rotation_tell(n, 0, 0);
 }
 
 /* ---- lkm-rekey ---- */

@@ -10,7 +10,7 @@
 #include "client/database.h"
 #include "client/worker.h"
 
-enum { ROTATION_PIECE_MSEC = 400 /* between two looks at what is waited for; the callback is promised one call a second */ };
+enum { ROTATION_PIECE_MSEC = WAITING_MSEC /* between two looks at what is waited for; the callback is promised one call a second */ };
 
 struct rotation {
         struct lkm *lkm;  /* borrowed, as the path and the options */

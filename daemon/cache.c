@@ -191,8 +191,11 @@ static struct cache_entry *cache_add(struct cache *c, const struct cache_item *i
         struct cache_entry **bucket = cache_bucket(c, item->digest), *entry;
 
         cache_make_room(c);
-        entry = c->free ? c->free : &c->pool[c->n_taken++];
-        c->free = entry->next_in_bucket;
+        entry = c->free;
+        if (entry)
+                c->free = entry->next_in_bucket;
+        else
+                entry = &c->pool[c->n_taken++];
         memset(entry, 0, sizeof(*entry));
         memcpy(entry->digest, item->digest, CACHE_DIGEST_SIZE);
         memcpy(entry->database_id, item->database_id, UUID_SIZE);

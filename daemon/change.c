@@ -103,14 +103,27 @@ static size_t change_index(const struct change *c, uint32_t number)
         return i;
 }
 
-static bool change_go(struct change *c, int step, size_t i_version)
+static bool change_go(struct change *c, enum change_step step, size_t i_version)
 {
         c->step = step;
         c->i_version = i_version;
-        c->i_wrap = 0;
+        c->i_wrap = step == CHANGE_STEP_REWRAP ? c->made[i_version].n : 0;
         c->i_kek = step == CHANGE_STEP_WRAP ? c->made[i_version].n : 0;
         record_context(&c->context, &c->context_storage, c->record, c->next[i_version].number);
         return true;
+}
+
+/* The wrap that was just made, by the KEK that made it. */
+static bool change_go_prove(struct change *c)
+{
+        c->step = CHANGE_STEP_PROVE;
+        c->i_wrap = c->made[c->i_version].n_proved;
+        return true;
+}
+
+static bool read_next(struct change *c)
+{
+        return !c->read && change_go(c, CHANGE_STEP_UNWRAP, change_index(c, c->version));
 }
 
 /* The new version, which is the last: made, and wrapped under the other KEKs. */
@@ -120,40 +133,31 @@ static bool rotate_next(struct change *c)
 
         if (!c->key)
                 return change_go(c, CHANGE_STEP_GENERATE, last);
+        if (c->made[last].n > c->made[last].n_proved)
+                return change_go_prove(c);
         return c->made[last].n < c->scope->n_keks && change_go(c, CHANGE_STEP_WRAP, last);
 }
 
-static bool read_next(struct change *c)
-{
-        return !c->read && change_go(c, CHANGE_STEP_UNWRAP, change_index(c, c->version));
-}
-
-static bool rewrap_next(struct change *c)
+/* REWRAP and REKEK: version by version its key, and then as many wraps as it has, or as the scope has KEKs. */
+static bool wraps_next(struct change *c)
 {
         for (size_t i = 0; i < c->n_next; i++) {
-                if (c->made[i].n == c->next[i].n_wraps)
-                        continue;
-                change_go(c, CHANGE_STEP_REWRAP, i);
-                c->i_wrap = c->made[i].n;
-                return true;
-        }
-        return false;
-}
+                const struct change_wraps *made = &c->made[i];
+                size_t n_wanted = c->next[i].n_wraps == 0 || c->kind == CHANGE_REWRAP ? c->next[i].n_wraps : c->scope->n_keks;
 
-static bool rekek_next(struct change *c)
-{
-        for (size_t i = 0; i < c->n_next; i++) {
-                if (c->next[i].n_wraps == 0 || c->made[i].n == c->scope->n_keks)
+                if (made->n_proved == n_wanted)
                         continue;
-                if (c->made[i].n == 0) { /* the version begins */
+                if (made->n > made->n_proved)
+                        return change_go_prove(c);
+                if (made->n == 0) { /* the version begins */
                         if (c->key && c->i_version != i)
                                 c->key = secret_unref(c->key);
-                        if (c->next[i].state == RECORD_STATE_CURRENT && !c->key)
+                        if (!c->key && c->next[i].state == RECORD_STATE_CURRENT)
                                 c->key = secret_ref(c->current);
                         if (!c->key)
                                 return change_go(c, CHANGE_STEP_UNWRAP, i);
                 }
-                return change_go(c, CHANGE_STEP_WRAP, i);
+                return change_go(c, c->kind == CHANGE_REWRAP ? CHANGE_STEP_REWRAP : CHANGE_STEP_WRAP, i);
         }
         return false;
 }
@@ -170,9 +174,8 @@ static bool change_next(struct change *c)
         case CHANGE_ROTATE:
                 return rotate_next(c);
         case CHANGE_REWRAP:
-                return rewrap_next(c);
         case CHANGE_REKEK:
-                return rekek_next(c);
+                return wraps_next(c);
         case CHANGE_ABORT:
         case CHANGE_PURGE:
                 break;
@@ -193,6 +196,7 @@ static bool change_try_another(struct change *c)
                 return ++c->i_kek < c->n_keks;
         case CHANGE_STEP_GENERATE:
         case CHANGE_STEP_WRAP:
+        case CHANGE_STEP_PROVE:
                 break;
         }
         return false;
@@ -204,10 +208,12 @@ static void change_fill(struct kms_call *call, union message *ret_message)
 {
         struct change *c = call->userdata;
         uint32_t timeout_msec = kms_call_left_msec(call);
-        const struct record_wrap *wrap = &change_version(c)->wraps[c->i_wrap];
+        const struct record_wrap *wraps = c->step == CHANGE_STEP_PROVE ? c->made[c->i_version].wraps : change_version(c)->wraps;
+        const struct record_wrap *wrap = &wraps[c->i_wrap];
 
         switch (c->step) {
         case CHANGE_STEP_UNWRAP:
+        case CHANGE_STEP_PROVE:
                 ret_message->kms_unwrap = (struct message_kms_unwrap){ .number_ = MESSAGE_KMS_UNWRAP,
                                                                        .kek = bytes_from_string(c->keks[c->i_kek]->name),
                                                                        .kek_id = bytes_from_string(wrap->kek_id),
@@ -281,10 +287,18 @@ static int change_take_key(struct change *c, struct secret *key)
         return 0;
 }
 
-/* Take what an answer brings. Return: 0; RECORD_E_MAC; -errno: it is not what was asked for, or there is no memory. */
+/* Take what an answer brings. Return: 0; RECORD_E_MAC; -EBADMSG: a wrap that was made holds another key; -errno: it is not what was asked
+ * for, or there is no memory. */
 static int change_take(struct change *c, const union message *reply)
 {
         switch (c->step) {
+        case CHANGE_STEP_PROVE:
+                if (reply->number != MESSAGE_KMS_UNWRAPPED)
+                        return -EPROTO;
+                if (!secret_equal(c->key, reply->kms_unwrapped.key))
+                        return -EBADMSG;
+                c->made[c->i_version].n_proved++;
+                return 0;
         case CHANGE_STEP_UNWRAP:
                 if (reply->number != MESSAGE_KMS_UNWRAPPED || secret_size(reply->kms_unwrapped.key) != KEY_SIZE)
                         return -EPROTO;
@@ -353,6 +367,9 @@ static void change_answered(struct kms_call *call, unsigned error, const union m
         if (r == -EPROTO || r == -EMSGSIZE) {
                 error = PROTO_ERROR_KMS_MISCONFIGURED;
                 sentence = "the KMS worker gave an answer that does not fit the request";
+        } else if (r == -EBADMSG) {
+                error = PROTO_ERROR_KMS_MISCONFIGURED;
+                sentence = "the key management service wrapped another key than it was given; its wraps cannot be used";
         }
         if (error) {
                 change_fail(c, error, sentence);

@@ -2,7 +2,8 @@
 /*
  * change: the work at the KMS that turns a record into the one that follows it (rotate, commit, abort, purge, rewrap, rekek), or reads a key
  * version that is not the current one. One request waits for each, and owns it. The current key comes first, out of the cache or unwrapped,
- * and verifies the record; then one call after the other over kms-link until nothing is missing. A change is made whole or not at all.
+ * and verifies the record; then one call after the other over kms-link until nothing is missing. Each wrap that is made is unwrapped again,
+ * since it may take the place of the only one that is known to work. A change is made whole or not at all.
  * Knows no sockets, policy or cache.
  */
 #pragma once
@@ -35,7 +36,7 @@ struct change_order {
 
 /** The wraps that a change has made for one version. */
 struct change_wraps {
-        size_t n;
+        size_t n, n_proved; /* made; and unwrapped again to the same key */
         struct record_wrap wraps[RECORD_WRAPS_MAX];
 };
 
@@ -51,7 +52,7 @@ struct change {
         struct kms_call call;
         bool under_way; /* counted by the daemon */
         uint64_t now_wall;
-        enum { CHANGE_STEP_UNWRAP, CHANGE_STEP_GENERATE, CHANGE_STEP_WRAP, CHANGE_STEP_REWRAP } step;
+        enum change_step { CHANGE_STEP_UNWRAP, CHANGE_STEP_GENERATE, CHANGE_STEP_WRAP, CHANGE_STEP_REWRAP, CHANGE_STEP_PROVE } step;
         size_t n_keks; /* that may unwrap: those of the scope, then all others of the configuration */
         const struct config_kek **keks;
         size_t i_version, i_kek, i_wrap;

@@ -17,7 +17,11 @@
 #include "common/bytes.h"
 #include "common/clock.h"
 
-enum { WAIT_MSEC = 50, SPARE = 16 << 20 };
+enum {
+        WAIT_MSEC = 50,
+        SPARE = 16 << 20,      /* free bytes that are left */
+        FILE_SPARE = 64 << 10, /* what a journal has beside pages */
+};
 
 static int refuse_file(const struct work *work, const char *what)
 {
@@ -40,7 +44,7 @@ static int check_header(const struct work *work, int fd)
         return 0;
 }
 
-int check_file(const struct work *work, uint64_t *ret_n)
+int check_file(const struct work *work, bool writable, uint64_t *ret_n)
 {
         _cleanup_(closep) int fd = -1;
         struct stat status;
@@ -50,9 +54,9 @@ int check_file(const struct work *work, uint64_t *ret_n)
                                        : refuse_file(work, "found");
         if (!S_ISREG(status.st_mode))
                 return answer_refuse(LKM_E_IO, "%s is no regular file. Check the path.", work->database);
-        fd = open(work->path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        fd = open(work->path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         if (fd < 0)
-                return refuse_file(work, "opened for writing");
+                return refuse_file(work, writable ? "opened for writing" : "opened");
         if (work->job.compatibility > work->library)
                 return answer_refuse(LKM_E_CIPHER_VERSION, "%s has the format of SQLCipher %u, and lkm-rekey has SQLCipher %u. Install SQLCipher %u.",
                                      work->database, work->job.compatibility, work->library, work->job.compatibility);
@@ -63,7 +67,7 @@ int check_file(const struct work *work, uint64_t *ret_n)
 
 /* ---- the space ---- */
 
-static int side_size(const struct work *work, const char *suffix, uint64_t *ret_n)
+int check_side(const struct work *work, const char *suffix, uint64_t *ret_n)
 {
         _cleanup_(freep) char *path = NULL;
         struct stat status;
@@ -74,36 +78,28 @@ static int side_size(const struct work *work, const char *suffix, uint64_t *ret_
         return 0;
 }
 
-/* The journal will be about as large as the database; what is in the -wal goes into the database before. */
-static int check_space(const struct work *work, uint64_t n)
+int check_space(const char *path, const char *named, uint64_t n, const char *doing)
 {
         _cleanup_(freep) char *directory = NULL;
         struct statvfs space;
         struct rlimit limit;
-        uint64_t wal, need, free_bytes;
-        int r = side_size(work, "-wal", &wal);
+        uint64_t need = n + n / 5, free_bytes;
 
-        if (r)
-                return r;
-        if (paths_directory(&directory, work->path) < 0)
+        if (paths_directory(&directory, path) < 0)
                 return answer_refuse(LKM_E_NO_MEMORY, "No memory is left. Free some, then ask again.");
-        if (access(directory, W_OK | X_OK) < 0)
-                return answer_refuse(LKM_E_IO, "SQLite cannot make its journal in the folder of %s: %s. Let its owner write there.", work->database,
-                                     strerrordesc_np(errno));
-        if (statvfs(directory, &space) < 0)
-                return refuse_file(work, "looked at");
-        need = n + wal + (n + wal) / 5;
+        if (access(directory, W_OK | X_OK) < 0 || statvfs(directory, &space) < 0)
+                return answer_refuse(LKM_E_IO, "No file can be made in the folder of %s: %s. Let its owner write there.", named, strerrordesc_np(errno));
         free_bytes = space.f_bavail * space.f_frsize;
         if (free_bytes < need + SPARE)
                 return answer_refuse(LKM_E_NO_SPACE,
-                                     "Changing the key of %s needs %llu MiB of free space beside it, and there are %llu MiB. Free some, then ask "
-                                     "again; nothing was changed.",
-                                     work->database, (unsigned long long)((need + SPARE + (1 << 20) - 1) >> 20), (unsigned long long)(free_bytes >> 20));
-        if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < need + (1 << 16))
+                                     "%s %s needs %llu MiB of free space beside it, and there are %llu MiB. Free some, then ask again; nothing was "
+                                     "changed.",
+                                     doing, named, (unsigned long long)((need + SPARE + (1 << 20) - 1) >> 20), (unsigned long long)(free_bytes >> 20));
+        if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < need + FILE_SPARE)
                 return answer_refuse(LKM_E_NO_SPACE,
-                                     "Changing the key of %s needs a file of %llu KiB, and this process may write %llu KiB at most. Raise the limit on "
-                                     "the size of files (`ulimit -f`, LimitFSIZE=); nothing was changed.",
-                                     work->database, (unsigned long long)((need + (1 << 16) + 1023) >> 10), (unsigned long long)(limit.rlim_cur >> 10));
+                                     "%s %s needs a file of %llu KiB, and this process may write %llu KiB at most. Raise the limit on the size of "
+                                     "files (`ulimit -f`, LimitFSIZE=); nothing was changed.",
+                                     doing, named, (unsigned long long)((need + FILE_SPARE + 1023) >> 10), (unsigned long long)(limit.rlim_cur >> 10));
         return 0;
 }
 
@@ -185,7 +181,7 @@ int check_journal(const struct work *work)
 
         if (r || !hot)
                 return r;
-        r = side_size(work, "-journal", &n);
+        r = check_side(work, "-journal", &n);
         if (r)
                 return r;
         meter_begin(n);
@@ -240,13 +236,16 @@ static int check_pages(const struct work *work, bool whole, unsigned *ret_compat
 
 int check_database(const struct work *work, bool whole, unsigned *ret_compatibility)
 {
-        uint64_t n;
-        int r = check_file(work, &n);
+        uint64_t n, wal;
+        int r = check_file(work, true, &n);
 
         if (r == 0 && n == 0)
                 r = answer_refuse(LKM_E_NOT_FOUND, "The database %s has nothing in it yet. Use it first, or remove it together with its .key.", work->database);
         if (r == 0)
-                r = check_space(work, n);
+                r = check_side(work, "-wal", &wal);
+        /* The journal will be about as large as the database, into which the -wal goes before. */
+        if (r == 0)
+                r = check_space(work->path, work->database, n + wal, "Changing the key of");
         if (r == 0)
                 r = check_holders(work);
         if (r == 0)

@@ -15,6 +15,7 @@ enum {
         WAIT_MSEC = 20,
         KEY_TEXT_LENGTH = 2 * KEY_SIZE + 3, /* x'…' */
         COMPATIBILITY_4 = 4,
+        STEPS = 100000, /* of SQLite's machine: some milliseconds */
 };
 
 static void statement_finalizep(sqlite3_stmt **statement)
@@ -47,6 +48,8 @@ int handle_library(unsigned *ret_major)
                                                      "SQLCipher, and let no other SQLite come before it.",
                                      sqlite3_libversion());
         *ret_major = (unsigned)strtoul(version, NULL, 10);
+        /* SQLCipher 4 writes about each key that does not fit to standard error, which is our caller's; 3 does not know the pragma. */
+        sqlite3_exec(db, "PRAGMA cipher_log_level = NONE", NULL, NULL, NULL);
         return 0;
 }
 
@@ -92,26 +95,46 @@ static int wait_for_lock(void *userdata, int n_called)
         return 1;
 }
 
+/* Called now and then while a statement runs that does not write. */
+static int still_running(void *userdata)
+{
+        meter_wait();
+        return 0;
+}
+
 /* ---- the key ---- */
 
-/* @use is sqlite3_key_v2() or sqlite3_rekey_v2(), which take the text of the raw key. */
+/* The text that SQLCipher takes for a raw key: KEY_TEXT_LENGTH characters and a NUL. */
+static int key_text(struct secret **ret_text, struct secret *key)
+{
+        uint8_t *raw, *text;
+        int r = secret_new(ret_text, KEY_TEXT_LENGTH + 1);
+
+        if (r < 0)
+                return r;
+        raw = secret_view_begin(key);
+        text = secret_view_begin(*ret_text);
+        hex_format((char *)text + 2, raw, KEY_SIZE);
+        text[0] = 'x';
+        text[1] = text[KEY_TEXT_LENGTH - 1] = '\'';
+        text[KEY_TEXT_LENGTH] = '\0';
+        secret_view_end(*ret_text, &text);
+        secret_view_end(key, &raw);
+        return 0;
+}
+
+/* @use is sqlite3_key_v2() or sqlite3_rekey_v2(). */
 static int key_give(struct handle *h, struct secret *key, int (*use)(sqlite3 *, const char *, const void *, int))
 {
         _cleanup_(secret_unrefp) struct secret *text = NULL;
-        uint8_t *raw, *digits;
+        uint8_t *view;
         int code;
 
-        if (secret_new(&text, KEY_TEXT_LENGTH + 1) < 0)
+        if (key_text(&text, key) < 0)
                 return SQLITE_NOMEM;
-        raw = secret_view_begin(key);
-        digits = secret_view_begin(text);
-        hex_format((char *)digits + 2, raw, KEY_SIZE);
-        digits[0] = 'x';
-        digits[1] = digits[KEY_TEXT_LENGTH - 1] = '\'';
-        digits[KEY_TEXT_LENGTH] = '\0';
-        code = use(h->db, "main", digits, KEY_TEXT_LENGTH);
-        secret_view_end(text, &digits);
-        secret_view_end(key, &raw);
+        view = secret_view_begin(text);
+        code = use(h->db, "main", view, KEY_TEXT_LENGTH);
+        secret_view_end(text, &view);
         secret_wipe_stack();
         return code;
 }
@@ -123,22 +146,23 @@ int handle_rekey(struct handle *h, struct secret *key)
 
 /* ---- opening ---- */
 
-static int format_give(struct handle *h, unsigned library, unsigned page_size)
+/* The file's format, for @schema: "main" or "target". @ret_page_size: what its pages will have. */
+static int format_give(struct handle *h, const char *schema, unsigned library, unsigned compatibility, unsigned page_size, unsigned *ret_page_size)
 {
         char sql[64];
         int r = 0;
 
-        if (h->compatibility > library)
+        if (compatibility > library)
                 return answer_refuse(LKM_E_CIPHER_VERSION, "%s has the format of SQLCipher %u, and this program has SQLCipher %u. Install SQLCipher %u.",
-                                     h->named, h->compatibility, library, h->compatibility);
-        if (h->compatibility < library) {
-                snprintf(sql, sizeof(sql), "PRAGMA cipher_compatibility = %u", h->compatibility);
+                                     h->named, compatibility, library, compatibility);
+        if (compatibility < library) {
+                snprintf(sql, sizeof(sql), "PRAGMA %s.cipher_compatibility = %u", schema, compatibility);
                 r = handle_do(h, sql);
         }
-        h->page_size = h->compatibility >= COMPATIBILITY_4 ? 4096 : 1024;
-        if (r == 0 && page_size && page_size != h->page_size) {
-                h->page_size = page_size;
-                snprintf(sql, sizeof(sql), "PRAGMA cipher_page_size = %u", page_size);
+        *ret_page_size = compatibility >= COMPATIBILITY_4 ? 4096 : 1024;
+        if (r == 0 && page_size && page_size != *ret_page_size) {
+                *ret_page_size = page_size;
+                snprintf(sql, sizeof(sql), "PRAGMA %s.cipher_page_size = %u", schema, page_size);
                 r = handle_do(h, sql);
         }
         return r;
@@ -150,13 +174,42 @@ int handle_open(struct handle *ret_handle, const struct work *work, const char *
         struct handle *h = ret_handle;
         int code;
 
-        *h = (struct handle){ .path = path, .named = work->database, .compatibility = compatibility, .timeout_msec = work->job.timeout_msec };
+        *h = (struct handle){ .named = work->database, .timeout_msec = work->job.timeout_msec };
         code = sqlite3_open_v2(path, &h->db, flags, NULL);
         if (code == SQLITE_OK)
                 code = sqlite3_busy_handler(h->db, wait_for_lock, h);
         if (code == SQLITE_OK)
+                sqlite3_progress_handler(h->db, STEPS, still_running, NULL);
+        if (code == SQLITE_OK && key)
                 code = key_give(h, key, sqlite3_key_v2);
-        return code == SQLITE_OK ? format_give(h, work->library, page_size) : handle_refuse(h, code);
+        if (code == SQLITE_OK && !key)
+                return 0;
+        return code == SQLITE_OK ? format_give(h, "main", work->library, compatibility, page_size, &h->page_size) : handle_refuse(h, code);
+}
+
+int handle_attach(struct handle *h, const struct work *work, const char *path, struct secret *key, unsigned compatibility, unsigned page_size)
+{
+        _cleanup_(secret_unrefp) struct secret *text = NULL;
+        sqlite3_stmt *statement = NULL;
+        uint8_t *view;
+        unsigned size;
+        int code;
+
+        if (key_text(&text, key) < 0)
+                return handle_refuse(h, SQLITE_NOMEM);
+        view = secret_view_begin(text);
+        code = sqlite3_prepare_v2(h->db, "ATTACH DATABASE ?1 AS target KEY ?2", -1, &statement, NULL);
+        if (code == SQLITE_OK)
+                code = sqlite3_bind_text(statement, 1, path, -1, SQLITE_STATIC);
+        /* As a blob it is neither copied nor converted. */
+        if (code == SQLITE_OK)
+                code = sqlite3_bind_blob(statement, 2, view, KEY_TEXT_LENGTH, SQLITE_STATIC);
+        if (code == SQLITE_OK)
+                code = sqlite3_step(statement);
+        sqlite3_finalize(statement);
+        secret_view_end(text, &view);
+        secret_wipe_stack();
+        return code == SQLITE_DONE ? format_give(h, "target", work->library, compatibility, page_size, &size) : handle_refuse(h, code);
 }
 
 int handle_read(struct handle *h)

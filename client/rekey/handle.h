@@ -11,9 +11,8 @@
 
 struct handle {
         sqlite3 *db;
-        const char *path;  /* borrowed */
         const char *named; /* borrowed: for sentences */
-        unsigned compatibility, page_size; /* of the file */
+        unsigned page_size; /* of the file */
         unsigned timeout_msec;
         uint64_t waiting_since_usec;
 };
@@ -24,12 +23,15 @@ void handle_deinit(struct handle *h);
 int handle_library(unsigned *ret_major);
 /**
  * handle_open() - connect, and give the key; nothing of the file is read yet
+ * @key:           NULL: the file is plaintext, and the next two do not count
  * @compatibility: 3 or 4
  * @page_size:     0: the format's usual
  * @flags:         of sqlite3_open_v2()
  */
 int handle_open(struct handle *ret_handle, const struct work *work, const char *path, struct secret *key, unsigned compatibility,
                 unsigned page_size, int flags);
+/** handle_attach() - attach a new, empty @path as "target", with a key and a format of its own. Return: 0, or an error told. */
+int handle_attach(struct handle *h, const struct work *work, const char *path, struct secret *key, unsigned compatibility, unsigned page_size);
 /** handle_read() - read the schema, by which a wrong key shows. Return: SQLite's code. */
 int handle_read(struct handle *h);
 /** handle_rekey() - sqlite3_rekey_v2(); then nothing is allowed but handle_deinit(). Return: SQLite's code, which means nothing. */

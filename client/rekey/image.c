@@ -160,7 +160,6 @@ static int wal_commit(struct image *image, const uint32_t *numbers, uint32_t las
                         image->frames[numbers[frame - image->n_committed - 1]] = frame;
         image->n_committed = last;
         image->n_pages = n_pages;
-        image->torn = false;
         return 0;
 }
 
@@ -227,7 +226,6 @@ int image_set_format(struct image *image, const struct work *work, const struct 
 
         image->format = *format;
         image->n_pages = (image->n_bytes + format->size - 1) / format->size;
-        image->torn = image->n_bytes % format->size != 0;
         closep(&image->wal_fd);
         image->wal_fd = -1;
         free(TAKE_PTR(image->frames));

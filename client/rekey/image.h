@@ -15,7 +15,6 @@ struct image {
         uint64_t n_bytes;       /* of the file */
         struct page_format format;
         uint64_t n_pages;
-        bool torn;        /* the file ends within a page; that one counts, and is read with zeros behind it */
         uint32_t *frames; /* for each page, its last committed frame in the -wal, from 1; 0: none. NULL while there is no WAL */
         size_t n_frames;  /* pages for which @frames has room */
         uint32_t n_committed;   /* frames that are committed */

@@ -25,7 +25,7 @@ static int look(struct work *work, int *ret_only, unsigned *ret_compatibility)
         if (r)
                 return r;
         scan_tell(&scan, work);
-        *ret_only = image.torn ? -1 : scan_only(&scan, work);
+        *ret_only = scan_only(&scan, work);
         *ret_compatibility = scan.format.compatibility;
         return *ret_only >= 0 ? image_sync(&image, work) : 0;
 }
@@ -63,7 +63,7 @@ int probe_run(struct work *work)
                 answer_line("empty");
                 return 0;
         }
-        r = check_file(work, NULL);
+        r = check_file(work, false, NULL);
         if (r == 0)
                 r = check_journal(work);
         if (r == 0)

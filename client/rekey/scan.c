@@ -125,6 +125,8 @@ static int block_find(struct scan *scan, const struct image *image, const struct
 
 static void scan_count(struct scan *scan, uint64_t first, size_t n, const uint8_t *fits)
 {
+        if (scan->pass > 0)
+                return;
         scan->n_pages += n;
         for (size_t i = 0; i < n; i++) {
                 if (fits[i] == SCAN_ZERO)
@@ -139,13 +141,13 @@ static void scan_count(struct scan *scan, uint64_t first, size_t n, const uint8_
 int scan_pages(struct scan *scan, struct image *image, const struct work *work, scan_callback *callback, void *userdata)
 {
         uint32_t size = scan->format.size;
-        uint64_t total = image->n_pages * size;
+        uint64_t bytes = image->n_pages * size, before = scan->pass * bytes, total = (scan->n_passes > 1 ? scan->n_passes : 1) * bytes;
         size_t room = BLOCK_SIZE / size, last = 0, n;
         _cleanup_(freep) uint8_t *pages = malloc(BLOCK_SIZE), *fits = malloc(room);
 
         if (!pages || !fits)
                 return refuse(work, -ENOMEM);
-        answer_progress_end(0, total);
+        answer_progress_end(before, total);
         for (uint64_t first = 1; first <= image->n_pages; first += n) {
                 int r;
 
@@ -159,9 +161,10 @@ int scan_pages(struct scan *scan, struct image *image, const struct work *work, 
                 r = callback ? callback(userdata, first, n, fits, pages) : 0;
                 if (r)
                         return r;
-                answer_progress((first + n - 1) * size, total);
+                answer_progress(before + (first + n - 1) * size, total);
         }
-        answer_progress_end(total, total);
+        answer_progress_end(before + bytes, total);
+        scan->pass++;
         return 0;
 }
 

@@ -12,6 +12,7 @@ struct scan {
         uint64_t n_pages, n_zero, n_unknown;
         uint64_t first_unknown;                 /* its number; 0: none */
         uint64_t n_fit[REKEY_KEYS_MAX];         /* for each key of the job; a page counts for one of them */
+        unsigned n_passes, pass;                /* how often scan_pages() will be called, for its progress; 0 counts as 1; and was */
         bool first_fits[REKEY_KEYS_MAX];        /* page 1 */
         struct page_key *keys[REKEY_KEYS_MAX];  /* made ready for this file */
 };

@@ -6,13 +6,15 @@ import os
 import resource
 import signal
 import sys
+import threading
 import unittest
 
+import example_provider
 import memscan
 from daemons import DaemonCase, MovedClock, nobody
 from mock_kms import MockKms
-from support import (ABORT, CHECK, COMMIT, EXPLAIN, GET, IMPORT, KEK_DESCRIBE, KEY, LIST, LOCK, PING, PURGE, RECORD, REKEK, REWRAP, ROTATE, UNLOCK,
-                     Client, u32)
+from support import (ABORT, CHECK, COMMIT, EXPLAIN, GET, IMPORT, KEK_DESCRIBE, KEY, KMS_GENERATE, KMS_REWRAP, KMS_WRAP, LIST, LOCK, PING, PURGE,
+                     RECORD, REKEK, REWRAP, ROTATE, UNLOCK, Client, u32)
 from test_memory import WITHOUT_MEMFD_SECRET
 
 PROTOCOL, DENIED, LOCKED, AUDIT_UNAVAILABLE, SCOPE_UNKNOWN, SCOPE_NEEDED = 1, 10, 11, 12, 14, 15
@@ -163,13 +165,13 @@ class Rotation(RotateCase):
     def test_a_change_takes_the_current_key_out_of_the_cache(self):
         first = self.create(self.user)
         requests = self.status(self.user)["kms"]["requests"]
-        both = self.rotate(first)  # one key made
+        both = self.rotate(first)  # one key made, and its wrap proved
         self.abort(both, 2)        # nothing to ask
         self.commit(both, 2)       # one key unwrapped
-        self.assertEqual(self.status(self.user)["kms"]["requests"], requests + 2)
+        self.assertEqual(self.status(self.user)["kms"]["requests"], requests + 3)
         self.evict(self.user, both)
         self.abort(both, 2)
-        self.assertEqual(self.status(self.user)["kms"]["requests"], requests + 3)
+        self.assertEqual(self.status(self.user)["kms"]["requests"], requests + 4)
 
     def test_check_tells_the_dates_and_states(self):
         last = self.commit(self.rotate(self.create(self.user)), 2)
@@ -665,6 +667,46 @@ class Keks(RotateCase):
         self.assertEqual(self.kek_ids(rotated)[-1], [self.kek_id("local"), self.kek_id("aws")])
         self.change(REKEK, rotated)
         self.change(REWRAP, rotated)
+
+    def provider(self):
+        """A KEK "socket" whose provider wraps right as long as its list of what it does wrong is empty."""
+        wrong = []
+
+        class Session(example_provider.Session):
+            def answer(self, number, fields):
+                answered, reply = super().answer(number, fields)
+                if number in wrong:
+                    kek = example_provider.Kek(self.server.master, fields[example_provider.KEK[number]])
+                    context = fields.get(example_provider.CONTEXT[number], example_provider.NO_CONTEXT)
+                    reply = {**reply, max(reply): kek.wrap(os.urandom(32), context)}
+                return answered, reply
+
+        os.mkdir(self.path("provider"), 0o700)
+        server = example_provider.Server(self.path("provider/socket"), os.urandom(32), session=Session)
+        threading.Thread(target=server.serve_forever).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return wrong, f"[kek socket]\nkms_type = socket\nprovider_socket = {self.path('provider/socket')}\n"
+
+    def test_wrap_that_holds_another_key_replaces_none(self):
+        """A KMS that wraps something else would take the key of the database away, and tell nobody."""
+        record, keys = self.history()
+        wrong, section = self.provider()
+        self.with_keks("local socket", section)
+        good = self.change(REKEK, record)
+        last = self.abort(good, 4)
+        wrong.extend((KMS_WRAP, KMS_REWRAP))
+        for request in (ROTATE, REWRAP, REKEK):
+            reply = self.user.ask(request, [(1, last)])
+            self.assertEqual(reply.error, KEK_MISCONFIGURED, hex(request))
+            self.assertIn("another key", reply.sentence)
+        wrong.clear()
+        self.with_keks("socket")
+        self.assert_same(good, record, keys)
+        wrong.append(KMS_GENERATE)
+        self.assertEqual(self.user.ask(ROTATE, [(1, last)]).error, KEK_MISCONFIGURED)
+        wrong.clear()
+        self.rotate(last)
 
     def test_kms_that_refuses_to_make_a_key_leaves_the_current_one_alone(self):
         mock, sections = self.mock_keks()

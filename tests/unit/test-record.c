@@ -436,82 +436,111 @@ START_TEST(the_oldest_destroyed_versions_make_room_and_the_last_number_stays)
 }
 END_TEST
 
-START_TEST(sixty_four_kib_are_the_limit_and_destroyed_versions_make_room)
+/* Seven large wraps, and then one of a size to be found: the largest with which @fits. */
+static size_t find_size(bool (*fits)(size_t n))
 {
-        enum record_state states[10] = { RECORD_STATE_DESTROYED, RECORD_STATE_CURRENT };
-        struct record_version versions[10];
+        size_t low = 3, high = sizeof(large_blob);
+
+        ck_assert(fits(low));
+        ck_assert(!fits(high));
+        while (high - low > 3) {
+                size_t middle = (low + high) / 6 * 3;
+
+                if (fits(middle))
+                        low = middle;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+static struct record_version full[10];
+
+static void fill_full(const enum record_state *states, size_t i_first, size_t i_found, size_t n)
+{
+        fill(full, 10, states);
+        for (size_t i = i_first; i < i_first + 7; i++)
+                full[i].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = sizeof(large_blob) };
+        full[i_found].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = n };
+}
+
+static const enum record_state one_destroyed[10] = { RECORD_STATE_DESTROYED, RECORD_STATE_CURRENT, RECORD_STATE_RETIRED, RECORD_STATE_RETIRED,
+                                                     RECORD_STATE_RETIRED,   RECORD_STATE_RETIRED, RECORD_STATE_RETIRED, RECORD_STATE_RETIRED,
+                                                     RECORD_STATE_RETIRED,   RECORD_STATE_RETIRED };
+
+/* Whether it fits, and the destroyed version does not have to go. */
+static bool fits_whole(size_t n)
+{
         _cleanup_(record_unrefp) struct record *r = NULL;
 
-        for (unsigned i = 2; i < 10; i++)
-                states[i] = RECORD_STATE_RETIRED;
-        fill(versions, 10, states);
-        for (unsigned i = 2; i < 9; i++)
-                versions[i].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = sizeof(large_blob) };
-        /* The largest last wrap with which it fits, and it needs no room of the destroyed version. */
-        versions[9].wraps[0].wrapped = large_blob;
-        versions[9].wraps[0].n_wrapped = sizeof(large_blob) + 1;
-        do
-                ck_assert_uint_gt(versions[9].wraps[0].n_wrapped -= 3, 3);
-        while (make_next(versions, 10) < 0 || (r = record_unref(r), r = parsed(text))->n_versions < 10);
+        fill_full(one_destroyed, 2, 9, n);
+        if (make_next(full, 10) < 0)
+                return false;
+        r = parsed(text);
+        return r->n_versions == 10;
+}
+
+START_TEST(sixty_four_kib_are_the_limit_and_destroyed_versions_make_room)
+{
+        _cleanup_(record_unrefp) struct record *r = NULL;
+        size_t n = find_size(fits_whole);
+
+        ck_assert(fits_whole(n));
         ck_assert_uint_le(n_text, RECORD_MAX);
         ck_assert_uint_gt(n_text + 4, RECORD_MAX);
         /* A little more: the destroyed version goes. Much more: it is too much. */
-        versions[9].wraps[0].n_wrapped += 3;
-        ck_assert_int_eq(make_next(versions, 10), 0);
+        ck_assert(!fits_whole(n + 3));
         ck_assert_int_eq(judge(text, n_text), 0);
-        r = record_unref(r);
         r = parsed(text);
         ck_assert_uint_eq(r->n_versions, 9);
         ck_assert_uint_eq(r->versions[0].number, 2);
-        versions[9].wraps[0].n_wrapped += 300;
-        ck_assert_int_eq(make_next(versions, 10), -EMSGSIZE);
+        fill_full(one_destroyed, 2, 9, n + 300);
+        ck_assert_int_eq(make_next(full, 10), -EMSGSIZE);
 }
 END_TEST
 
-START_TEST(a_rotation_that_has_no_room_to_end_does_not_begin)
+static char long_id[KEK_ID_MAX + 1];
+
+static bool fits_pending(size_t n)
 {
         enum record_state states[10];
-        struct record_version versions[10];
-        _cleanup_(freep) char *longer = malloc(KEK_ID_MAX + 1);
-        unsigned n_begun = 0;
 
-        memset(longer, 'k', KEK_ID_MAX);
-        longer[KEK_ID_MAX] = '\0';
         for (unsigned i = 0; i < 10; i++)
                 states[i] = RECORD_STATE_RETIRED;
         states[8] = RECORD_STATE_CURRENT;
         states[9] = RECORD_STATE_PENDING;
-        /* The pending version's first wrap is larger than the current one's: as a mirror on top it takes more room. */
-        for (size_t n = sizeof(large_blob); n > 3; n -= 3) {
-                _cleanup_(record_unrefp) struct record *r = NULL;
-                struct record_next ends = { .n_versions = 10, .rotated_at_usec = UINT64_C(1720000000000000), .versions = versions };
+        fill_full(states, 0, 7, n);
+        /* The pending version's wrap is larger than the current one's: as the mirror on top it takes more room. */
+        memset(long_id, 'k', KEK_ID_MAX);
+        full[9].wraps[0] = (struct record_wrap){ .kek_id = long_id, .wrapped = blob, .n_wrapped = sizeof(blob) };
+        return make_next(full, 10) == 0;
+}
 
-                fill(versions, 10, states);
-                for (unsigned i = 0; i < 7; i++)
-                        versions[i].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = sizeof(large_blob) };
-                versions[7].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = n };
-                versions[9].wraps[0] = (struct record_wrap){ .kek_id = longer, .wrapped = blob, .n_wrapped = sizeof(blob) };
+START_TEST(a_rotation_that_has_no_room_to_end_does_not_begin)
+{
+        size_t n = find_size(fits_pending);
+
+        for (unsigned i = 0; i < 30; i++, n -= 3) {
+                _cleanup_(record_unrefp) struct record *r = NULL;
+
                 build("medical", 1);
-                if (make_next(versions, 10) < 0)
-                        continue;
-                n_begun++;
+                ck_assert(fits_pending(n));
+                if (i == 0) { /* it leaves as much as the ends need, and not much more */
+                        ck_assert_uint_le(n_text + KEK_ID_MAX - strlen(kek_id), RECORD_MAX);
+                        ck_assert_uint_gt(n_text + KEK_ID_MAX + 200, RECORD_MAX);
+                }
                 r = parsed(text);
                 for (unsigned commit = 0; commit < 2; commit++) {
                         struct record_version ended[10];
+                        struct record_next next = { .n_versions = 10, .versions = ended, .rotated_at_usec = UINT64_C(1720000000000000) };
                         _cleanup_(freep) char *last = NULL;
                         size_t n_last;
 
-                        memcpy(ended, versions, sizeof(ended));
+                        memcpy(ended, full, sizeof(ended));
                         record_versions_end(ended, 10, commit, UINT64_C(1720000000000000));
-                        ends.versions = ended;
-                        ck_assert_int_eq(record_next_text(&last, &n_last, r, &ends, key), 0);
+                        ck_assert_int_eq(record_next_text(&last, &n_last, r, &next, key), 0);
                 }
-                if (n_begun == 1) /* the first one that fits leaves as much as the ends need, and not much more */
-                        ck_assert_uint_gt(n_text + KEK_ID_MAX + 200, RECORD_MAX);
-                if (n_begun == 30)
-                        break;
         }
-        ck_assert_uint_eq(n_begun, 30);
 }
 END_TEST
 
