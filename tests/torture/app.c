@@ -54,7 +54,7 @@ static int command_create(char **a)
         bool tail = strcmp(a[2], "wal-tail") == 0;
         sqlite3 *db = open_or_end(a[0], LKM_OPEN_CREATE);
 
-        if (!content_fill(db, strtoull(a[1], NULL, 10), tail ? "wal" : a[2]))
+        if (!content_fill(db, strtoull(a[1], NULL, 10), tail ? "wal" : a[2]) || content_print_hash(db))
                 return say_sql(db);
         if (tail)
                 _exit(0);
@@ -66,7 +66,7 @@ static int command_create_passphrase(char **a)
         sqlite3 *db;
 
         if (sqlite3_open_v2(a[0], &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) != SQLITE_OK ||
-            sqlite3_key_v2(db, "main", a[2], (int)strlen(a[2])) != SQLITE_OK || !content_fill(db, strtoull(a[1], NULL, 10), "delete"))
+            sqlite3_key_v2(db, "main", a[2], (int)strlen(a[2])) != SQLITE_OK || !content_fill(db, strtoull(a[1], NULL, 10), "delete") || content_print_hash(db))
                 return say_sql(db);
         return sqlite3_close(db);
 }

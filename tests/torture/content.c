@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "content.h"
 
+#include <inttypes.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,4 +109,15 @@ bool content_is_sound(sqlite3 *db)
         bool good = false;
 
         return sqlite3_exec(db, "PRAGMA integrity_check", is_ok, &good, NULL) == SQLITE_OK && good;
+}
+
+int content_print_hash(sqlite3 *db)
+{
+        uint64_t hash;
+
+        if (!content_hash_of(db, &hash))
+                return 1;
+        printf("%016" PRIx64 "\n", hash);
+        fflush(stdout);
+        return 0;
 }

@@ -18,3 +18,5 @@ bool content_add(struct sqlite3 *db, unsigned n);
 int64_t content_count(struct sqlite3 *db);
 /** content_is_sound() - what `PRAGMA integrity_check` says. */
 bool content_is_sound(struct sqlite3 *db);
+/** content_print_hash() - for those who will ask whether it is the same. Return: 0, or 1 when it could not be read. */
+int content_print_hash(struct sqlite3 *db);

@@ -7,6 +7,7 @@
  */
 #include <err.h>
 
+#include "client/key.h"
 #include "client/rotation.h"
 
 static void must(struct rotation *n, int error)
@@ -26,10 +27,21 @@ static void announce(struct rotation *n)
         connection_settle(n->lkm);
 }
 
+/* rotation_work() looks for lkm-rekey beside this program. */
+static void rekey(struct rotation *n)
+{
+        struct worker_key keys[] = { { .version = n->info.version, .key = key_secret(n->current) },
+                                     { .version = n->pending_version, .key = key_secret(n->pending) } };
+        struct worker_task task = { .program = LKM_REKEY, .command = "rekey", .database = n->path, .keys = keys, .n_keys = 2, .lock_fd = n->lock.fd };
+        struct worker_result result;
+
+        if (worker_run(&task, &result) != 0)
+                errx(99, "%s", result.sentence);
+}
+
 int main(int argc, char **argv)
 {
         _cleanup_(rotation_deinit) struct rotation n;
-        struct worker_result result;
         struct lkm *lkm;
 
         if (argc != 2 || lkm_connect(&lkm, NULL))
@@ -39,6 +51,6 @@ int main(int argc, char **argv)
         announce(&n);
         must(&n, rotation_get_pending(&n));
         must(&n, rotation_write_end(&n, LKM_RECOVERY_FINISHED));
-        must(&n, rotation_work(&n, "rekey", 0, 1000, &result));
+        rekey(&n);
         return 0;
 }

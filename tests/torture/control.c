@@ -76,7 +76,7 @@ static int create(const char *database, const char *bytes, const char *journal)
         key_new(hex);
         keys_write(database, hex, NULL, true);
         db = open_with(database, hex);
-        if (!content_fill(db, strtoull(bytes, NULL, 10), journal))
+        if (!content_fill(db, strtoull(bytes, NULL, 10), journal) || content_print_hash(db))
                 errx(99, "%s", sqlite3_errmsg(db));
         return sqlite3_close(db);
 }

@@ -310,6 +310,7 @@ int disk_record(struct disk *d, const char *library, char *const command[])
         if (pid < 0)
                 err(99, "fork");
         if (pid == 0) {
+                dup2(STDERR_FILENO, STDOUT_FILENO); /* our standard output is the result */
                 setenv("LD_PRELOAD", library, 1);
                 setenv("RECORD_DIRECTORY", d->directory, 1);
                 setenv("RECORD_LOG", log, 1);

@@ -98,13 +98,3 @@ void judge_state(const char *database, uint64_t content_hash, struct judgement *
                 sqlite3_close(db);
         }
 }
-
-void judge_begin(const char *database, uint64_t *ret_content_hash)
-{
-        struct judgement j = { 0 };
-        sqlite3 *db = open_any(database, &j);
-
-        if (!db || !content_hash_of(db, ret_content_hash))
-                errx(99, "%s does not open in the beginning: %s", database, j.why);
-        sqlite3_close(db);
-}

@@ -28,8 +28,6 @@ struct judgement {
  * Both abort when the test itself is broken.
  */
 
-/** judge_begin() - look at a database before anything happens to it. */
-void judge_begin(const char *database, uint64_t *ret_content_hash);
 /** judge_state() - open it, compare, write JUDGE_ROWS rows, open it again. @ret_judgement: zeros in the beginning. */
 void judge_state(const char *database, uint64_t content_hash, struct judgement *ret_judgement);
 

@@ -2,9 +2,9 @@
 /*
  * power-loss: run an operation once under record-calls, then lose the power in it as often as asked, and judge what is left.
  *
- *     power-loss DATABASE STATES SEED COMMAND…
+ *     power-loss DATABASE HASH STATES SEED COMMAND…
  *
- * The directory of DATABASE is what is recorded; states are put into {directory}.state. The moments are each sync point (right before and right
+ * HASH is of the content, as `app create` and `control create` print it. The directory of DATABASE is what is recorded; states are put into {directory}.state. The moments are each sync point (right before and right
  * after each fsync, and the end) and as many others by chance. At each moment everything, nothing or the last call of what is not durable
  * is kept, of content and of names, and then, as often as STATES allows, parts by chance (disk.h). Only distinct states count.
  *
@@ -14,6 +14,8 @@
 #include <err.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -30,7 +32,7 @@ struct power_loss {
         const char *database; /* its name in the directory */
         char state[PATH_MAX];
         uint64_t content_hash;
-        uint64_t n_wanted, n_drawn, n_states, n_of[N_VERDICTS];
+        uint64_t n_wanted, n_drawn, n_states, n_of[N_VERDICTS], n_taken_back;
         uint64_t *seen; /* open hash set of n_room */
         size_t n_room;
         uint64_t n_told_at_most;
@@ -115,7 +117,7 @@ static void tell(const struct power_loss *p, size_t moment, enum disk_kept conte
                  const struct judgement *j)
 {
         static const char *const kept[] = { "all", "none", "last", "sectors", "mixed" };
-        static const char *const verdicts[] = { "taken back", "LOST", "FLIPPED", "MANUAL" };
+        static const char *const verdicts[] = { "sound", "LOST", "FLIPPED", "MANUAL" };
         char call[512] = "the end";
 
         if (moment < disk_n_calls(p->disk))
@@ -157,10 +159,13 @@ static void state_judge(struct power_loss *p, size_t moment, enum disk_kept cont
         progress(p);
 }
 
-static void whole_judge(struct power_loss *p, size_t moment)
+/* Each of these is one state at most, and there are few; of a large database, where STATES is small, only some moments have them. */
+static void whole_judge(struct power_loss *p, size_t moment, size_t n_moments)
 {
         static const enum disk_kept whole[] = { DISK_ALL, DISK_NONE, DISK_LAST };
 
+        if (chance_below(&p->chance, n_moments * ELEMENTSOF(whole)) >= p->n_wanted)
+                return;
         for (size_t i = 0; i < ELEMENTSOF(whole); i++)
                 for (size_t j = 0; j < ELEMENTSOF(whole); j++)
                         state_judge(p, moment, whole[i], whole[j]);
@@ -183,7 +188,7 @@ static void states_judge(struct power_loss *p)
         disk_seek(p->disk, 0);
         for (size_t i = 0; i < n; i++) {
                 disk_seek(p->disk, moments[i]);
-                whole_judge(p, moments[i]);
+                whole_judge(p, moments[i], n);
         }
         /* A few rounds, since not every moment has as many states as the others. */
         for (unsigned round = 0; round < ROUNDS && p->n_states < p->n_wanted; round++) {
@@ -194,6 +199,31 @@ static void states_judge(struct power_loss *p)
                                 parts_judge(p, moments[i], (p->n_wanted - p->n_states + n - i - 1) / (n - i));
                 }
         }
+}
+
+/* What was reported as done stays done: after the last call, no state may have another key version than the one with everything. */
+static void end_judge(struct power_loss *p)
+{
+        static const enum disk_kept kept[] = { DISK_ALL, DISK_NONE, DISK_LAST, DISK_SECTORS, DISK_MIXED };
+        uint32_t version = 0;
+        char path[PATH_MAX];
+
+        disk_seek(p->disk, 0);
+        disk_seek(p->disk, disk_n_calls(p->disk));
+        snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX / 2, p->state, p->database);
+        for (size_t i = 0; i < ELEMENTSOF(kept); i++)
+                for (size_t j = 0; j < ELEMENTSOF(kept); j++) {
+                        struct judgement judgement = { 0 };
+
+                        disk_draw(p->disk, kept[i], kept[j], chance_next(&p->chance));
+                        disk_put(p->disk, p->state);
+                        judge_state(path, p->content_hash, &judgement);
+                        if (i == 0 && j == 0)
+                                version = judgement.version;
+                        p->n_taken_back += judgement.verdict != VERDICT_SOUND || judgement.version != version;
+                        if (disk_n_pending(p->disk) == 0)
+                                return; /* they are all the same */
+                }
 }
 
 /* ---- the whole ---- */
@@ -211,7 +241,6 @@ static void begin(struct power_loss *p, const char *database, char *const comman
         if (mkdir(p->state, 0755) < 0)
                 err(99, "%s", p->state);
         p->database = slash + 1;
-        judge_begin(database, &p->content_hash);
         p->disk = disk_new(directory);
         status = disk_record(p->disk, RECORD_CALLS, command);
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -224,18 +253,21 @@ int main(int argc, char **argv)
 {
         struct power_loss p = { .begun_usec = clock_boottime_usec() };
 
-        if (argc < 5)
-                errx(99, "usage: power-loss DATABASE STATES SEED COMMAND…");
-        p.n_wanted = strtoull(argv[2], NULL, 10);
-        p.chance = chance_init(strtoull(argv[3], NULL, 10));
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (argc < 6)
+                errx(99, "usage: power-loss DATABASE HASH STATES SEED COMMAND…");
+        p.content_hash = strtoull(argv[2], NULL, 16);
+        p.n_wanted = strtoull(argv[3], NULL, 10);
+        p.chance = chance_init(strtoull(argv[4], NULL, 10));
         p.told_usec = p.begun_usec;
         p.n_told_at_most = getenv("TORTURE_QUIET") ? 0 : TELL_MAX;
         seen_init(&p);
-        begin(&p, argv[1], argv + 4);
+        begin(&p, argv[1], argv + 5);
         states_judge(&p);
+        end_judge(&p);
         printf("{\"states\": %" PRIu64 ", \"drawn\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"flipped\": %" PRIu64 ", \"manual\": %" PRIu64
-               ", \"calls\": %zu, \"msec\": %" PRIu64 "}\n",
-               p.n_states, p.n_drawn, p.n_of[VERDICT_LOST], p.n_of[VERDICT_FLIPPED], p.n_of[VERDICT_MANUAL], disk_n_calls(p.disk),
+               ", \"taken_back\": %" PRIu64 ", \"calls\": %zu, \"msec\": %" PRIu64 "}\n",
+               p.n_states, p.n_drawn, p.n_of[VERDICT_LOST], p.n_of[VERDICT_FLIPPED], p.n_of[VERDICT_MANUAL], p.n_taken_back, disk_n_calls(p.disk),
                (clock_boottime_usec() - p.begun_usec) / 1000);
         disk_free(p.disk);
         free(p.seen);

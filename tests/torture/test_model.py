@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from torture import KIB, LONG, PROGRAMS, SKIP, PowerLoss, scratch, tool
+from torture import KIB, LONG, PROGRAMS, SKIP, scratch, tell_found, tool
 
 SEED = "20240115"
 STATES = 4000 if LONG else 250
@@ -15,10 +15,10 @@ class Model(unittest.TestCase):
         directory = os.path.join(scratch(self), "d")
         os.mkdir(directory)
         database = os.path.join(directory, "db")
-        tool("control", "create", database, str(size), journal)
-        line = tool("power-loss-naive", database, str(STATES), SEED, os.path.join(PROGRAMS, "control"), "rekey", database, how,
+        content = tool("control", "create", database, str(size), journal).strip()
+        line = tool("power-loss-naive", database, content, str(STATES), SEED, os.path.join(PROGRAMS, "control"), "rekey", database, how,
                     env={**os.environ, **({} if how == "careful" else {"TORTURE_QUIET": "1"})})
-        return PowerLoss().add(line, f"{how}, {journal}, {size // KIB} KiB, seed {SEED}")
+        return tell_found(line, f"{how}, {journal}, {size // KIB} KiB, seed {SEED}")
 
     def each(self, how):
         for journal in ("delete", "wal"):
