@@ -84,11 +84,12 @@ class TortureCase(DaemonCase):
         return os.path.join(directory, "db")
 
     def run_lkm(self, *command, **environment):
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, env={**os.environ, "LKM_SOCKET": self.socket, **environment})
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT,
+                              env={**os.environ, "LKM_SOCKET": self.socket, **environment})
 
     def must(self, *command, **environment):
         done = self.run_lkm(*command, **environment)
-        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
     def create(self, size, journal):
@@ -130,6 +131,10 @@ class TortureCase(DaemonCase):
         shutil.rmtree(os.path.dirname(copied))
         shutil.copytree(os.path.dirname(path), os.path.dirname(copied))
         return copied
+
+    @staticmethod
+    def remove(path):
+        shutil.rmtree(os.path.dirname(path))
 
     @staticmethod
     def wait_for_the_last(path):
