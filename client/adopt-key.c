@@ -28,11 +28,15 @@ static const struct way sidefile_ways[] = { { 0, KDF_SHA256, 100000 }, { 0, KDF_
 static int ask(const struct adoption *a, struct secret **ret_text)
 {
         char why[PASSPHRASE_WHY_MAX], prompt[512];
-        struct passphrase_source source = { .fd = a->passphrase_fd, .prompt = prompt };
+        struct passphrase_source source = { .fd = a->passphrase_fd, .name = adoption_options(a)->passphrase_file, .prompt = prompt };
+        int r;
 
         snprintf(prompt, sizeof(prompt), "%s of %s: ", adoption_options(a)->raw ? "Raw key" : "Passphrase", a->database);
         text_harmless(prompt);
-        return passphrase_read(ret_text, &source, why) < 0 ? error_set(adoption_lkm(a), LKM_E_IO, "%s.", why) : 0;
+        r = passphrase_read(ret_text, &source, why);
+        if (r == -EINTR)
+                return error_set(adoption_lkm(a), LKM_E_CANCELLED, "cancelled. Nothing was changed.");
+        return r < 0 ? error_set(adoption_lkm(a), LKM_E_IO, "%s.", why) : 0;
 }
 
 /* ---- one key ---- */
@@ -155,6 +159,11 @@ static int refuse_key(const struct adoption *a)
 
 /* ---- the proof ---- */
 
+int adoption_progress(void *userdata, uint64_t done, uint64_t total)
+{
+        return each_is_cancelled();
+}
+
 int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *result)
 {
         if (r == WORKER_E_REFUSED)
@@ -164,7 +173,7 @@ int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *r
         if (r < 0)
                 return error_set(lkm, LKM_E_IO, "cannot start lkm-rekey: %s.", strerror(-r));
         if (r == WORKER_E_CANCELLED)
-                return error_set_default(lkm, LKM_E_CANCELLED);
+                return error_set(lkm, LKM_E_CANCELLED, "cancelled. Nothing was changed.");
         return error_set(lkm, LKM_E_IO, "lkm-rekey ended before its work was done. Run the same command again: it goes on from here.");
 }
 
@@ -180,6 +189,7 @@ int adoption_run(const struct adoption *a, const char *command, const char *data
                 .keys = &one,
                 .n_keys = 1,
                 .lock_fd = -1,
+                .progress = adoption_progress,
         };
         int r = worker_run(&task, ret_result);
 

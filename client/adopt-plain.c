@@ -54,6 +54,7 @@ static int export(struct adoption *a, struct lkm_key *key, const char *to, struc
                 .keys = &one,
                 .n_keys = 1,
                 .lock_fd = -1,
+                .progress = adoption_progress,
                 .line = on_line,
                 .userdata = copied,
         };

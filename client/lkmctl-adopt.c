@@ -186,6 +186,8 @@ static int adopt_in_place(struct adoption *a)
         r = adoption_find_key(a);
         if (r == 0)
                 r = adoption_run(a, "check", a->database, a->key, 1, &result);
+        if (r == 0 && each_is_cancelled())
+                r = error_set(adoption_lkm(a), LKM_E_CANCELLED, "cancelled. Nothing was changed.");
         if (r == 0)
                 r = import(a);
         return r ? r : rotate(a);

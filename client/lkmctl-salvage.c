@@ -128,6 +128,7 @@ static int run(struct salvage *s, const char *command, const char *database, con
                 .keys = keys,
                 .n_keys = n_keys,
                 .lock_fd = -1,
+                .progress = adoption_progress,
                 .line = target ? NULL : on_line,
                 .userdata = s,
         };

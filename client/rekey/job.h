@@ -10,13 +10,13 @@
  * nothing is known. What `rekey` says of itself is never evidence: a `probe` in another process is.
  *
  *     progress DONE TOTAL          bytes of this step, at least once a second
- *     library MAJOR                first of all: the SQLCipher that lkm-rekey is linked with, 3 or 4
  *     mode MODE                    check: the database's journal mode, "wal" or another
  *     holder PID KIND COMMAND      check, rekey: who is in the way. KIND: "lock" (holds one of SQLite's locks) or "open" (has the file open)
  *     fits VERSION PAGES           probe, salvage: how many pages have an HMAC that fits that key; a line for each key
  *     pages TOTAL ZERO UNKNOWN     probe, salvage: pages in all; of zeros only (which fit every key); that fit no key
  *     opens VERSION                probe: the key with which SQLCipher opens the database and every page fits. None: no such line
  *     empty                        probe: there is no database, or it has no bytes
+ *     library MAJOR                probe, after `empty`: the SQLCipher that would write one, 3 or 4
  *     range FIRST LAST VERSION     salvage: pages FIRST to LAST, from 1, fit that key; VERSION 0: none
  *     table NAME ROWS              export: a table, and how many rows were copied and counted again
  *     error NUMBER SENTENCE        enum lkm_error, and the sentence for people

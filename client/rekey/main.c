@@ -106,10 +106,7 @@ static int run(const struct command *command, struct work *work)
                 r = handle_library(&work->library);
         if (r == 0)
                 r = meter_register();
-        if (r)
-                return r;
-        answer_line("library %u", work->library);
-        return command->run(work);
+        return r == 0 ? command->run(work) : r;
 }
 
 int main(int argc, char **argv)

@@ -84,7 +84,7 @@ static int begin(struct handle *h, struct work *work, uint64_t *ret_total)
 int rekey_run(struct work *work)
 {
         _cleanup_(handle_deinit) struct handle h = { 0 };
-        uint64_t total;
+        uint64_t total = 0;
         int code, r;
 
         if (secret_equal(work->keys[0].secret, work->keys[1].secret))

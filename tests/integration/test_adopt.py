@@ -431,6 +431,7 @@ class Passphrases(AdoptCase):
                 os.killpg(process.pid, end)
             self.assertNotEqual(process.wait(TIMEOUT), 0)
             self.assertTrue(self.echoes(follower), end)
+            self.assertFalse(os.path.exists(self.path("a.db.key")))
         self.assertEqual(self.files(), before)
 
     def test_terminal_echoes_while_it_is_stopped(self):
