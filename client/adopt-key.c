@@ -28,11 +28,15 @@ static const struct way sidefile_ways[] = { { 0, KDF_SHA256, 100000 }, { 0, KDF_
 static int ask(const struct adoption *a, struct secret **ret_text)
 {
         char why[PASSPHRASE_WHY_MAX], prompt[512];
-        struct passphrase_source source = { .fd = a->passphrase_fd, .prompt = prompt };
+        struct passphrase_source source = { .fd = a->passphrase_fd, .name = adoption_options(a)->passphrase_file, .prompt = prompt };
+        int r;
 
         snprintf(prompt, sizeof(prompt), "%s of %s: ", adoption_options(a)->raw ? "Raw key" : "Passphrase", a->database);
         text_harmless(prompt);
-        return passphrase_read(ret_text, &source, why) < 0 ? error_set(adoption_lkm(a), LKM_E_IO, "%s.", why) : 0;
+        r = passphrase_read(ret_text, &source, why);
+        if (r == -EINTR)
+                return error_set(adoption_lkm(a), LKM_E_CANCELLED, "cancelled. Nothing was changed.");
+        return r < 0 ? error_set(adoption_lkm(a), LKM_E_IO, "%s.", why) : 0;
 }
 
 /* ---- one key ---- */
@@ -112,8 +116,7 @@ static int try_raw(struct adoption *a, struct secret *text, bool *ret_is_raw, bo
                                        : 0;
         if (r == KDF_E_OTHER_SALT)
                 return error_set(adoption_lkm(a), LKM_E_WRONG_KEY,
-                                 "the last 32 digits of the raw key are not the first 16 bytes of %s, so it is the key of another database. Nothing was changed.",
-                                 a->database);
+                                 "the last 32 digits of the raw key are not the database's first 16 bytes, so it is the key of another database. Nothing was changed.");
         return r < 0 ? error_set_errno(adoption_lkm(a), r, "raw key") : try_key(a, key, 0, ret_fits);
 }
 
@@ -147,7 +150,7 @@ static int refuse_key(const struct adoption *a)
                 more = " If it is right, a crash has damaged the first page, which the -journal beside it puts right: open the database once with the program that "
                        "made it.";
         return error_set(adoption_lkm(a), LKM_E_WRONG_KEY,
-                         "the %s does not open %s. Check it%s.%s Nothing was changed.", what, a->database,
+                         "the %s does not open it. Check the %s%s.%s Nothing was changed.", what, what,
                          adoption_options(a)->raw      ? ""
                          : adoption_options(a)->side_file ? "; other rounds than usual are told by --rounds, and a passphrase of SQLCipher's own goes without --side-file"
                                               : "; other rounds than SQLCipher's own are told by --rounds, and a salt in a file of its own by --side-file",
@@ -155,6 +158,11 @@ static int refuse_key(const struct adoption *a)
 }
 
 /* ---- the proof ---- */
+
+int adoption_progress(void *userdata, uint64_t done, uint64_t total)
+{
+        return each_is_cancelled();
+}
 
 int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *result)
 {
@@ -165,22 +173,23 @@ int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *r
         if (r < 0)
                 return error_set(lkm, LKM_E_IO, "cannot start lkm-rekey: %s.", strerror(-r));
         if (r == WORKER_E_CANCELLED)
-                return error_set_default(lkm, LKM_E_CANCELLED);
+                return error_set(lkm, LKM_E_CANCELLED, "cancelled. Nothing was changed.");
         return error_set(lkm, LKM_E_IO, "lkm-rekey ended before its work was done. Run the same command again: it goes on from here.");
 }
 
-int adoption_run(const struct adoption *a, const char *command, struct secret *key, uint32_t version, struct worker_result *ret_result)
+int adoption_run(const struct adoption *a, const char *command, const char *database, struct secret *key, uint32_t version, struct worker_result *ret_result)
 {
         const struct worker_key one = { .version = version, .key = key };
         const struct worker_task task = {
                 .command = command,
-                .database = a->database,
+                .database = database,
                 .compatibility = a->compatibility,
                 .page_size = a->page_size,
                 .timeout_msec = a->each.c->timeout_msec ? a->each.c->timeout_msec : ADOPT_WAIT_MSEC,
                 .keys = &one,
                 .n_keys = 1,
                 .lock_fd = -1,
+                .progress = adoption_progress,
         };
         int r = worker_run(&task, ret_result);
 
@@ -191,14 +200,14 @@ int adoption_run(const struct adoption *a, const char *command, struct secret *k
 static int prove(struct adoption *a)
 {
         struct worker_result result;
-        int r = adoption_run(a, "probe", a->key, 1, &result);
+        int r = adoption_run(a, "probe", a->database, a->key, 1, &result);
 
         if (r || result.n_opens == 1)
                 return r;
         return error_set(adoption_lkm(a), LKM_E_MIXED,
-                         "the key is right, but does not fit %llu of the %llu pages of %s, which are damaged. Restore it from a backup, or open and repair it with "
-                         "the program that made it. Nothing was changed.",
-                         (unsigned long long)result.n_unknown_pages, (unsigned long long)result.n_pages, a->database);
+                         "the key is right, but does not fit %llu of the %llu pages, which are damaged. Restore the database from a backup, or open and repair it "
+                         "with the program that made it. Nothing was changed.",
+                         (unsigned long long)result.n_unknown_pages, (unsigned long long)result.n_pages);
 }
 
 int adoption_find_key(struct adoption *a)

@@ -54,6 +54,7 @@ static int export(struct adoption *a, struct lkm_key *key, const char *to, struc
                 .keys = &one,
                 .n_keys = 1,
                 .lock_fd = -1,
+                .progress = adoption_progress,
                 .line = on_line,
                 .userdata = copied,
         };
@@ -102,26 +103,59 @@ static int tell(struct adoption *a, struct lkm_key *key, const char *to, struct 
         return 0;
 }
 
-int adoption_export(struct adoption *a)
+/* The format that lkm-rekey will write: what the record has to say. */
+static int find_format(const struct adoption *a, struct lkm_create_options *create)
 {
         const struct ctl_adopt *o = adoption_options(a);
-        const struct lkm_create_options create = { .scope = a->each.c->scope,
-                                                   .cipher_library = "sqlcipher",
-                                                   .cipher_compatibility = o->compatibility,
-                                                   .page_size = o->page_size };
+        _cleanup_(secret_unrefp) struct secret *nobody = NULL;
+        struct worker_result result;
+        int r;
+
+        if (secret_new_random(&nobody, KEY_SIZE) < 0)
+                return error_set_default(adoption_lkm(a), LKM_E_NO_MEMORY);
+        /* Of a file that is not there nothing more is told than who tells it. */
+        r = adoption_run(a, "probe", o->to, nobody, 1, &result);
+        if (r)
+                return r;
+        if (o->compatibility > result.library)
+                return error_set(adoption_lkm(a), LKM_E_CIPHER_VERSION, "this machine has SQLCipher %u, which cannot write format %u. Leave --compatibility out.",
+                                 (unsigned)result.library, (unsigned)o->compatibility);
+        create->cipher_compatibility = o->compatibility ? o->compatibility : result.library >= 4 ? 4 : 3;
+        create->page_size = o->page_size ? o->page_size : create->cipher_compatibility >= 4 ? 4096 : 1024;
+        return 0;
+}
+
+/* The record of the new database: of an earlier call, or a new one. */
+static int get_key(const struct adoption *a, struct lkm_key **ret_key)
+{
+        struct lkm_create_options create = { .scope = a->each.c->scope, .cipher_library = "sqlcipher" };
+        struct lkm *lkm = adoption_lkm(a);
+        const char *to = adoption_options(a)->to;
+        int r = lkm_load(lkm, to, a->each.c->scope, ret_key);
+
+        if (r == LKM_E_KEY_MISSING)
+                return error_set(lkm, LKM_E_EXISTS, "%s is there already, and nothing is overwritten. Choose another name.", to);
+        if (r != LKM_E_NOT_FOUND)
+                return r;
+        r = find_format(a, &create);
+        return r ? r : lkm_initialize(lkm, to, &create, ret_key);
+}
+
+int adoption_export(struct adoption *a)
+{
+        const char *to = adoption_options(a)->to;
         _cleanup_(copied_deinit) struct copied copied = { .table = { .n_columns = 2 }, .rows = json_object() };
         _cleanup_(key_freep) struct lkm_key *key = NULL;
         int r;
 
-        if (!o->to)
+        if (!to)
                 return error_set(adoption_lkm(a), LKM_E_PLAINTEXT,
                                  "it is not encrypted: any SQLite reads it. Say with --to NEW where the encrypted copy of it is to be; the original stays as it is.");
         if (!copied.rows)
                 return error_set_default(adoption_lkm(a), LKM_E_NO_MEMORY);
-        r = lkm_get_or_create(adoption_lkm(a), o->to, &create, &key);
-        if (r == LKM_E_KEY_MISSING)
-                return error_set(adoption_lkm(a), LKM_E_EXISTS, "%s is there already, and nothing is overwritten. Choose another name.", o->to);
+        table_add(&copied.table, (const char *[]){ "TABLE", "ROWS" });
+        r = get_key(a, &key);
         if (r == 0)
-                r = export(a, key, o->to, &copied);
-        return r ? r : tell(a, key, o->to, &copied);
+                r = export(a, key, to, &copied);
+        return r ? r : tell(a, key, to, &copied);
 }

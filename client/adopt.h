@@ -30,8 +30,11 @@ struct adoption {
  * SQLite opens the file only with a key that fits its first page: with another one nothing at all is changed.
  */
 int adoption_find_key(struct adoption *a);
-/** adoption_run() - lkm-rekey's @command with one key; @version: its number in the answer. */
-int adoption_run(const struct adoption *a, const char *command, struct secret *key, uint32_t version, struct worker_result *ret_result);
+/** adoption_run() - lkm-rekey's @command on @database with one key; @version: its number in the answer. */
+int adoption_run(const struct adoption *a, const char *command, const char *database, struct secret *key, uint32_t version,
+                 struct worker_result *ret_result);
+/** adoption_progress() - of a struct worker_task: ends it when a signal has asked for the end. */
+int adoption_progress(void *userdata, uint64_t done, uint64_t total);
 /** adoption_worker_failed() - set the sentence for what worker_run() returned. @r: not 0. Return: the error. */
 int adoption_worker_failed(struct lkm *lkm, int r, const struct worker_result *result);
 /** adoption_export() - a plaintext database into a new one, with a key of its own; tells the outcome when it succeeds. */

@@ -11,7 +11,8 @@
 
 enum {
         YIELD_MSEC = 10 * 60 * 1000,
-        REFUSED_MSEC = 1000, /* after the daemon refused the lease, it is not asked again for so long */
+        REFUSED_MSEC = 1000, /* after the daemon refused the lease, it is not asked again for so long, */
+        REFUSALS_MAX = 6,    /* and each time twice as long, up to a minute */
         AWAY_MSEC = 20,      /* between two attempts to reach a daemon that is being restarted */
 };
 
@@ -25,6 +26,7 @@ struct lkm_lease {
         bool wanted;           /* by what was told last */
         bool yielded;          /* and the daemon knows that the database is closed */
         int error;             /* why the LEASE was refused, or 0 */
+        unsigned n_refusals;   /* one after the other */
         uint64_t again_usec;   /* when it may be sent again after that; CLOCK_BOOTTIME */
 };
 
@@ -42,7 +44,8 @@ static void lease_refused(struct lkm_lease *l, int error)
         l->id = 0;
         l->held = false;
         l->error = error;
-        l->again_usec = clock_add(clock_boottime_usec(), REFUSED_MSEC * USEC_PER_MSEC);
+        l->again_usec = clock_add(clock_boottime_usec(), (REFUSED_MSEC * USEC_PER_MSEC) << l->n_refusals);
+        l->n_refusals += l->n_refusals < REFUSALS_MAX;
 }
 
 /* ---- without waiting ---- */
@@ -56,6 +59,7 @@ static void lease_take_answer(struct lkm_lease *l, uint32_t id, const union mess
         } else if (id == l->id && answer->number == MESSAGE_DONE) {
                 l->held = true;
                 l->error = 0;
+                l->n_refusals = 0;
         } else if (id == l->id && answer->number == MESSAGE_LEASE_EVENT) {
                 l->wanted = answer->lease_event.event == 1;
                 l->yielded = false;

@@ -124,14 +124,13 @@ static int resume(struct adoption *a)
         lkm_key_info(key, &info);
         a->compatibility = info.cipher_compatibility;
         a->page_size = info.page_size;
-        r = adoption_run(a, "probe", key_secret(key), info.version, &result);
+        r = adoption_run(a, "probe", a->database, key_secret(key), info.version, &result);
         if (r && r != LKM_E_WRONG_KEY)
                 return r;
         if (r || result.n_opens != 1)
                 return error_set(lkm, LKM_E_WRONG_KEY,
-                                 "%s.key is there already, and its key does not open %s: it is another database's, or a copy of before was put in the place of the "
-                                 "adopted database. If so, move the .key to a safe place, then adopt again. Nothing was changed.",
-                                 a->database, a->database);
+                                 "its .key is there already, and does not open it: that is another database's, or a copy of before was put in the place of the adopted "
+                                 "database. If so, move the .key to a safe place, then adopt again. Nothing was changed.");
         if (info.version == 1)
                 return rotate(a);
         tell(a, &info, false);
@@ -148,19 +147,19 @@ static int read_head(struct adoption *a)
         ssize_t n;
 
         if (fd < 0 && errno == ENOENT)
-                return error_set(lkm, LKM_E_NOT_FOUND, "there is no database %s. Check the path.", a->database);
+                return error_set(lkm, LKM_E_NOT_FOUND, "there is no such database. Check the path.");
         if (fd < 0 || fstat(fd, &status) < 0)
-                return error_set(lkm, LKM_E_IO, "cannot open %s: %s. Run lkmctl as its owner.", a->database, strerror(errno));
+                return error_set(lkm, LKM_E_IO, "cannot open it: %s. Run lkmctl as its owner.", strerror(errno));
         if (!S_ISREG(status.st_mode) || status.st_size == 0)
-                return error_set(lkm, LKM_E_NOT_FOUND, "%s is %s. Check the path.", a->database, S_ISREG(status.st_mode) ? "empty" : "no regular file");
+                return error_set(lkm, LKM_E_NOT_FOUND, "it is %s. Check the path.", S_ISREG(status.st_mode) ? "empty" : "no regular file");
         if (status.st_uid != geteuid())
-                return error_set(lkm, LKM_E_IO, "%s belongs to another user, who could not read the .key. Run lkmctl as its owner, or as root.", a->database);
+                return error_set(lkm, LKM_E_IO, "it belongs to another user, who could not read the .key. Run lkmctl as its owner, or as root.");
         a->head = calloc(1, HEAD_SIZE);
         if (!a->head)
                 return error_set_default(lkm, LKM_E_NO_MEMORY);
         n = pread(fd, a->head, HEAD_SIZE, 0);
         if (n < 0)
-                return error_set(lkm, LKM_E_IO, "cannot read %s: %s. Check the disk.", a->database, strerror(errno));
+                return error_set(lkm, LKM_E_IO, "cannot read it: %s. Check the disk.", strerror(errno));
         a->n_head = (size_t)n;
         return 0;
 }
@@ -186,7 +185,9 @@ static int adopt_in_place(struct adoption *a)
                 return resume(a);
         r = adoption_find_key(a);
         if (r == 0)
-                r = adoption_run(a, "check", a->key, 1, &result);
+                r = adoption_run(a, "check", a->database, a->key, 1, &result);
+        if (r == 0 && each_is_cancelled())
+                r = error_set(adoption_lkm(a), LKM_E_CANCELLED, "cancelled. Nothing was changed.");
         if (r == 0)
                 r = import(a);
         return r ? r : rotate(a);

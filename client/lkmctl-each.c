@@ -56,6 +56,7 @@ void each_begin(struct each *e, struct ctl *c, each_step *step)
         /* Whoever asks twice is not made to wait; the next use of the database then ends the rotation. */
         action.sa_flags |= (int)SA_RESETHAND;
         sigaction(SIGINT, &action, NULL);
+        sigaction(SIGQUIT, &action, NULL); /* a child may have to put the terminal right first */
 }
 
 /* ---- what became of it ---- */

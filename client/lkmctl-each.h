@@ -41,7 +41,7 @@ struct each {
         struct tally tally;
 };
 
-/** each_begin() - take over SIGINT, SIGTERM and SIGHUP: the first one asks for the end, the next SIGINT ends at once. */
+/** each_begin() - take over SIGINT, SIGQUIT, SIGTERM and SIGHUP: the first one asks for the end, the next SIGINT or SIGQUIT ends at once. */
 void each_begin(struct each *e, struct ctl *c, each_step *step);
 /** each_database() - the step on one database, in a process of its own when root asks. */
 void each_database(struct each *e, const char *database);

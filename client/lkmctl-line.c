@@ -81,7 +81,7 @@ static const struct {
         { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock",
           OPTION_ALWAYS },
         { "json", NULL, "output for programs; errors too", OPTION_ALWAYS },
-        { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate: how long others may take to close the database", OPTION_ALWAYS },
+        { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate, recover: how long others may take to close the database", OPTION_ALWAYS },
         { "help", NULL, "this text", OPTION_ALWAYS },
         { "version", NULL, "version of lkmctl", OPTION_ALWAYS },
 };

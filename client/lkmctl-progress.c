@@ -150,8 +150,6 @@ int progress_callback(void *userdata, const struct lkm_progress *progress)
                 p->phase = progress->phase;
                 p->phase_usec = now;
         }
-        if (progress->total > p->n_bytes)
-                p->n_bytes = progress->total;
         /* People see each phase; a program reads ten lines a second at most. */
         if (p->shown_usec && now - p->shown_usec < SHOW_INTERVAL_USEC && (p->is_json || !is_new))
                 return each_is_cancelled();

@@ -14,7 +14,6 @@ struct progress {
         uint64_t begun_usec;      /* CLOCK_BOOTTIME */
         uint64_t phase_usec;      /* when the phase began */
         uint64_t shown_usec;      /* 0: nothing was shown yet */
-        uint64_t n_bytes;         /* of the database, as far as a phase has told */
         size_t width;             /* of the line on the terminal now */
 };
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lkmctl-rotate: new keys for databases: rotate, rotate --due, recover. */
+#include <sys/stat.h>
+
 #include "client/lkmctl-each.h"
 #include "client/lkmctl-progress.h"
 #include "client/lkmctl-version.h"
@@ -42,21 +44,23 @@ int command_recover(struct ctl *c)
 /* ---- rotate ---- */
 
 /* "rotated to version 2: 100.0 MiB in 1.4 s" */
-static void rotated(struct each *e, const char *database, const struct progress *progress, double seconds)
+static void rotated(struct each *e, const char *database, double seconds)
 {
         _cleanup_(json_decref_p) json_t *report = NULL;
+        struct stat status = { 0 };
         json_int_t version = 0;
         char text[128], number[32] = "", bytes[BYTES_TEXT_MAX];
 
-        /* It is done, whether or not the daemon tells the number. */
+        /* It is done, whether or not the number and the size can be had. */
         if (version_report(e->c, database, NULL, &report) == 0)
                 version = json_integer_value(json_object_get(report, "version"));
         if (version)
                 snprintf(number, sizeof(number), " to version %lld", (long long)version);
-        format_bytes(bytes, (double)progress->n_bytes);
+        stat(database, &status);
+        format_bytes(bytes, (double)status.st_size);
         snprintf(text, sizeof(text), "rotated%s: %s in %.1f s", number, bytes, seconds);
         each_done(e, database, OUTCOME_ROTATED, text,
-                  json_pack("{s:I, s:I, s:f}", "version", version, "bytes", (json_int_t)progress->n_bytes, "seconds", seconds));
+                  json_pack("{s:I, s:I, s:f}", "version", version, "bytes", (json_int_t)status.st_size, "seconds", seconds));
 }
 
 static void rotate_step(struct each *e, const char *database)
@@ -72,7 +76,7 @@ static void rotate_step(struct each *e, const char *database)
         if (r)
                 each_failed(e, database, r);
         else
-                rotated(e, database, &progress, seconds);
+                rotated(e, database, seconds);
 }
 
 /* ---- rotate --due ---- */

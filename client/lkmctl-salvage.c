@@ -128,6 +128,7 @@ static int run(struct salvage *s, const char *command, const char *database, con
                 .keys = keys,
                 .n_keys = n_keys,
                 .lock_fd = -1,
+                .progress = adoption_progress,
                 .line = target ? NULL : on_line,
                 .userdata = s,
         };
@@ -183,6 +184,7 @@ static void print_tables(const struct salvage *s, const struct worker_result *re
         if (has_journal(s->database))
                 puts("A -journal lies beside the database. Whoever opens the database has SQLite roll it back, which may be the cure and cannot be undone: copy both "
                      "files first.");
+        ctl_flush();
 }
 
 static json_t *report(const struct salvage *s, const struct worker_result *result)
@@ -270,8 +272,10 @@ static int salvage(struct salvage *s)
         if (result.empty)
                 return error_set(lkm, LKM_E_NOT_FOUND, "%s is not there, or empty. Restore it from a backup.", s->database);
         print_tables(s, &result);
-        if (result.n_unknown_pages)
+        if (result.n_unknown_pages) {
+                each_done(s->each, s->database, OUTCOME_LOOKED_AT, NULL, report(s, &result));
                 return refuse_unknown(s, &result);
+        }
         if (s->each->c->adopt.to)
                 return rebuild(s, s->each->c->adopt.to);
         tell(s, &result);

@@ -3,6 +3,7 @@
 #include "client/lkmctl-version.h"
 
 #include <poll.h>
+#include <signal.h>
 
 #include "client/change.h"
 #include "client/lkmctl-each.h"
@@ -67,6 +68,8 @@ void version_print(json_t *report, const char *database)
         table_print(&table);
         if (name)
                 text_harmless(name);
+        if (!version_pending(report) && json_is_true(json_object_get(report, "rotation_due")))
+                printf("\nIts rotation is due: lkmctl rotate %s\n", name ? name : "DB");
         if (version_pending(report))
                 printf("\nThe rotation to version %lld has not ended. If none is under way: lkmctl recover %s\n",
                        (long long)version_pending(report), name ? name : "DB");
@@ -135,13 +138,20 @@ static bool confirm(const char *database, uint32_t version)
 {
         struct pollfd terminal = { .fd = STDIN_FILENO, .events = POLLIN };
         _cleanup_(freep) char *name = strdup(database);
+        sigset_t all, before;
         char line[16];
+        int r;
 
         if (name)
                 text_harmless(name);
         fprintf(stderr, "Destroy version %u of the key of %s for good? Backups that were written under it can never be opened again. [y/N] ",
                 (unsigned)version, name ? name : "this database");
-        if (poll(&terminal, 1, -1) != 1 || each_is_cancelled() || !fgets(line, sizeof(line), stdin))
+        /* A signal comes before the question, or into the wait for the answer: never between the two. */
+        sigfillset(&all);
+        sigprocmask(SIG_BLOCK, &all, &before);
+        r = each_is_cancelled() ? 0 : ppoll(&terminal, 1, NULL, &before);
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        if (r != 1 || each_is_cancelled() || !fgets(line, sizeof(line), stdin))
                 return false;
         return line[0] == 'y' || line[0] == 'Y';
 }

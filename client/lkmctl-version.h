@@ -11,5 +11,5 @@
 int version_report(struct ctl *c, const char *database, const char *scope, json_t **ret_report);
 /** version_pending() - the version of a rotation that has not ended. Return: it, or 0. */
 json_int_t version_pending(json_t *report);
-/** version_print() - the table of all versions, and what to do about a pending one. */
+/** version_print() - the table of all versions, and what to do about a rotation that has not ended or is due. */
 void version_print(json_t *report, const char *database);

@@ -86,6 +86,7 @@ static int worker_progress(void *userdata, uint64_t done, uint64_t total)
 static int refuse_holders(struct rotation *n, const struct worker_result *result)
 {
         enum { NAMED = 3 };
+        const char *what = n->pending && n->phase != LKM_PHASE_REKEY ? "try" : "rotate";
         size_t named = result->n_holders < NAMED ? result->n_holders : NAMED;
         const char *verb = result->n_holders == 1 ? "has" : "have";
         char who[NAMED * (WORKER_COMMAND_MAX + 32) + 64] = "";
@@ -96,15 +97,15 @@ static int refuse_holders(struct rotation *n, const struct worker_result *result
 
                 if (h->pid == getpid())
                         return error_set(n->lkm, LKM_E_BUSY,
-                                         "this program itself (pid %d) has %s open. It has to close the database, then rotate again.",
-                                         (int)h->pid, n->path);
+                                         "this program itself (pid %d) has %s open. It has to close the database, then %s again.",
+                                         (int)h->pid, n->path, what);
                 used += (size_t)snprintf(who + used, sizeof(who) - used, "%s%s (pid %d)",
                                          i == 0 ? "" : i + 1 == result->n_holders ? " and " : ", ", h->command, (int)h->pid);
         }
         if (result->n_holders > named)
                 snprintf(who + used, sizeof(who) - used, " and %zu more", result->n_holders - named);
-        return error_set(n->lkm, LKM_E_BUSY, "%s %s %s open. Let %s close the database, then rotate again.", who, verb, n->path,
-                         result->n_holders == 1 ? "it" : "them");
+        return error_set(n->lkm, LKM_E_BUSY, "%s %s %s open. Let %s close the database, then %s again.", who, verb, n->path,
+                         result->n_holders == 1 ? "it" : "them", what);
 }
 
 static int rotation_worked(struct rotation *n, int outcome, const struct worker_result *result)
@@ -239,9 +240,13 @@ int rotation_may_write(struct rotation *n)
         const char *slash = strrchr(n->lock.path, '/');
         _cleanup_(freep) char *folder = strndup(n->lock.path, slash > n->lock.path ? (size_t)(slash - n->lock.path) : 1);
         const char *refused = NULL;
+        struct stat status;
 
         if (!folder)
                 return error_set_default(n->lkm, LKM_E_NO_MEMORY);
+        /* The file that takes its place has to be its owner's again. */
+        if (fstat(n->lock.fd, &status) == 0 && status.st_uid != geteuid() && geteuid() != 0)
+                return error_set(n->lkm, LKM_E_IO, "%s belongs to user %u, who alone can replace it.", n->record.path, (unsigned)status.st_uid);
         if (faccessat(AT_FDCWD, n->path, R_OK | W_OK, AT_EACCESS) < 0 && errno != ENOENT)
                 refused = n->path;
         else if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) < 0)
@@ -268,6 +273,17 @@ static int refuse_mixed(struct rotation *n, const struct worker_result *result)
                          (unsigned long long)new_pages, n->pending_version, (unsigned long long)result->n_unknown_pages, n->path);
 }
 
+/* Which key it is will be found out later. */
+static int explain_unproved(struct rotation *n, int error)
+{
+        char why[ERROR_MESSAGE_MAX];
+
+        snprintf(why, sizeof(why), "%s", n->lkm->message);
+        return error_set(n->lkm, error,
+                         "%s Which key %s has is not proved yet, and its .key knows both: the next lkm_load() or `lkmctl recover %s` ends the rotation.",
+                         why, n->path, n->path);
+}
+
 /* Another process looks which key opens the database. It is asked twice when it dies, since its answer is all that is known. */
 int rotation_prove(struct rotation *n, enum lkm_recovery *ret_end)
 {
@@ -281,7 +297,7 @@ int rotation_prove(struct rotation *n, enum lkm_recovery *ret_end)
         if (r == LKM_E_IO && result.died)
                 r = rotation_work(n, "probe", flags, n->options.timeout_msec, &result);
         if (r)
-                return r;
+                return r == LKM_E_CANCELLED ? r : explain_unproved(n, r);
         if (result.empty || (result.n_opens == 1 && result.opens == n->info.version))
                 *ret_end = LKM_RECOVERY_UNDONE;
         else if (result.n_opens == 1 && result.opens == n->pending_version)

@@ -116,6 +116,16 @@ static int take_error(struct worker_result *r, char *line)
         return WORKER_LINE_E_ERROR;
 }
 
+static int take_library(struct worker_result *r, char *line)
+{
+        uint64_t major;
+
+        if (!number_take(&line, UINT32_MAX, &major))
+                return WORKER_LINE_E_INVALID;
+        r->library = (uint32_t)major;
+        return 0;
+}
+
 static int take_mode(struct worker_result *r, char *line)
 {
         text_copy(r->mode, sizeof(r->mode), line);
@@ -139,7 +149,7 @@ int worker_line_take(struct worker_result *result, char *line, uint64_t *ret_don
                 const char *name;
                 int (*take)(struct worker_result *r, char *line);
         } kinds[] = {
-                { "mode", take_mode },   { "holder", take_holder }, { "fits", take_fits },   { "pages", take_pages },
+                { "library", take_library }, { "mode", take_mode },   { "holder", take_holder }, { "fits", take_fits },   { "pages", take_pages },
                 { "opens", take_opens }, { "empty", take_empty },   { "error", take_error }, { "done", take_done },
         };
         size_t n = strcspn(line, " ");

@@ -110,15 +110,17 @@ static int file_actions(posix_spawn_file_actions_t *actions, int job_fd, int lin
         return -r;
 }
 
-/* No signal blocked or ignored, and a group of its own: an interrupt from the terminal is the application's, which cancels. */
+/* No signal ignored, and a group of its own: an interrupt from the terminal is the application's, which cancels. One that comes before the new
+ * process has left our group stays blocked there: it would end the worker without a reason that anybody could tell. */
 static int attributes(posix_spawnattr_t *attributes_)
 {
-        sigset_t none, all;
+        sigset_t interrupt, all;
         int r;
 
-        sigemptyset(&none);
+        sigemptyset(&interrupt);
+        sigaddset(&interrupt, SIGINT);
         sigfillset(&all);
-        r = posix_spawnattr_setsigmask(attributes_, &none);
+        r = posix_spawnattr_setsigmask(attributes_, &interrupt);
         if (r == 0)
                 r = posix_spawnattr_setsigdefault(attributes_, &all);
         if (r == 0)

@@ -60,6 +60,7 @@ struct worker_result {
         int error; /* enum lkm_error */
         char sentence[ERROR_MESSAGE_MAX];
         bool died;
+        uint32_t library;               /* when `empty`: major version of lkm-rekey's SQLCipher; else 0 */
         char mode[WORKER_MODE_MAX + 1]; /* "" when not said */
         bool empty;
         size_t n_opens;  /* keys that open the database; `opens` is the first one's version */

@@ -48,8 +48,6 @@ int handle_library(unsigned *ret_major)
                                                      "SQLCipher, and let no other SQLite come before it.",
                                      sqlite3_libversion());
         *ret_major = (unsigned)strtoul(version, NULL, 10);
-        /* SQLCipher 4 writes about each key that does not fit to standard error, which is our caller's; 3 does not know the pragma. */
-        sqlite3_exec(db, "PRAGMA cipher_log_level = NONE", NULL, NULL, NULL);
         return 0;
 }
 
@@ -182,6 +180,8 @@ int handle_open(struct handle *ret_handle, const struct work *work, const char *
                 sqlite3_progress_handler(h->db, STEPS, still_running, NULL);
         if (code == SQLITE_OK && key)
                 code = key_give(h, key, sqlite3_key_v2);
+        /* SQLCipher 4 writes about each key that does not fit to standard error, which is our caller's; 3 does not know the pragma. */
+        sqlite3_exec(h->db, "PRAGMA cipher_log_level = NONE", NULL, NULL, NULL);
         if (code == SQLITE_OK && !key)
                 return 0;
         return code == SQLITE_OK ? format_give(h, "main", work->library, compatibility, page_size, &h->page_size) : handle_refuse(h, code);

@@ -249,8 +249,20 @@ bool holders_lock(const struct holders *holders)
 
 void holders_tell(const struct holders *holders)
 {
-        for (size_t i = 0; i < holders->n; i++)
-                answer_line("holder %d %s %s", (int)holders->holder[i].pid, holders->holder[i].locks ? "lock" : "open", holders->holder[i].command);
+        static struct holders told;
+
+        for (size_t i = 0; i < holders->n; i++) {
+                const struct holder *holder = &holders->holder[i];
+                struct holder *before = holders_get(&told, holder->pid);
+
+                if (before && before->locks == holder->locks)
+                        continue;
+                answer_line("holder %d %s %s", (int)holder->pid, holder->locks ? "lock" : "open", holder->command);
+                if (before)
+                        before->locks = holder->locks;
+                else if (told.n < HOLDERS_MAX)
+                        told.holder[told.n++] = *holder;
+        }
 }
 
 int holders_refuse(const struct work *work, const struct holders *holders)

@@ -39,7 +39,7 @@ struct holders {
 int holders_find(struct holders *ret_holders, const char *path);
 /** holders_lock() - whether one of them has a lock. */
 bool holders_lock(const struct holders *holders);
-/** holders_tell() - a "holder" line for each. */
+/** holders_tell() - a "holder" line for each, unless the same was told before. */
 void holders_tell(const struct holders *holders);
 /** holders_refuse() - tell them, and say that the database is in use. @holders NULL: find them first. Return: LKM_E_BUSY. */
 int holders_refuse(const struct work *work, const struct holders *holders);

@@ -19,7 +19,7 @@
 
 #include "common/secret.h"
 
-enum { PAGE_SALT_SIZE = 16, PAGE_IV_SIZE = 16, PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
+enum { PAGE_SALT_SIZE = 16, PAGE_IV_SIZE = 16, PAGE_SIZE_MIN = 1024 /* 480 bytes have to be left of a page */, PAGE_SIZE_MAX = 65536 };
 
 /** What SQLite locks in a database, whatever its format: no data is ever in the page that these bytes are in. */
 #define PAGE_LOCK_BYTES UINT64_C(0x40000000)

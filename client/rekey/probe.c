@@ -9,6 +9,7 @@
 #include "client/lkm.h"
 #include "client/rekey/answer.h"
 #include "client/rekey/check.h"
+#include "client/rekey/paths.h"
 #include "client/rekey/scan.h"
 
 /* Every page against every key. @ret_only: as scan_only(). */
@@ -30,6 +31,25 @@ static int look(struct work *work, int *ret_only, unsigned *ret_compatibility)
         return *ret_only >= 0 ? image_sync(&image, work) : 0;
 }
 
+/*
+ * A rekey that was killed before its first page or after its commit leaves a journal with nothing in it, or with zeros for a header, the old pages
+ * behind it. It is SQLite that removes it, under its locks; where it does not, that does no harm: the next transaction uses the file again.
+ */
+static int remove_cold_journal(struct work *work, struct handle *h)
+{
+        _cleanup_(freep) char *mode = NULL, *journal = NULL;
+        int r;
+
+        if (paths_side(&journal, work->path, "-journal") < 0)
+                return answer_refuse(LKM_E_NO_MEMORY, "No memory is left. Free some, then ask again.");
+        if (access(journal, F_OK) < 0)
+                return 0;
+        r = handle_text(h, "PRAGMA journal_mode", &mode);
+        if (r == 0 && strcmp(mode, "delete") == 0)
+                sqlite3_exec(h->db, "PRAGMA journal_mode = PERSIST; PRAGMA journal_mode = DELETE", NULL, NULL, NULL);
+        return r;
+}
+
 /* What SQLCipher itself says of that key. Closing the last connection of a WAL database ends its -wal. */
 static int open_with(struct work *work, const struct work_key *key, unsigned compatibility, bool *ret_opens)
 {
@@ -40,7 +60,9 @@ static int open_with(struct work *work, const struct work_key *key, unsigned com
                 return r;
         code = handle_read(&h);
         *ret_opens = code == SQLITE_OK;
-        return code == SQLITE_OK || (code & 0xff) == SQLITE_NOTADB || (code & 0xff) == SQLITE_CORRUPT ? 0 : handle_refuse(&h, code);
+        if (code == SQLITE_OK)
+                return remove_cold_journal(work, &h);
+        return (code & 0xff) == SQLITE_NOTADB || (code & 0xff) == SQLITE_CORRUPT ? 0 : handle_refuse(&h, code);
 }
 
 static int restore_wal(struct work *work, const struct work_key *key, unsigned compatibility, const char *sql)
@@ -61,6 +83,7 @@ int probe_run(struct work *work)
 
         if (stat(work->path, &status) < 0 ? errno == ENOENT : S_ISREG(status.st_mode) && status.st_size == 0) {
                 answer_line("empty");
+                answer_line("library %u", work->library);
                 return 0;
         }
         r = check_file(work, false, NULL);

@@ -61,26 +61,35 @@ static int refuse_failure(const struct work *work, int failure)
                              work->database, strerrordesc_np(failure));
 }
 
+/* All that may fail while the database is still as it was. */
+static int begin(struct handle *h, struct work *work, uint64_t *ret_total)
+{
+        unsigned compatibility;
+        int r = check_database(work, false, &compatibility);
+
+        if (r)
+                return r;
+        r = handle_open(h, work, work->path, work->keys[0].secret, compatibility, work->job.page_size, SQLITE_OPEN_READWRITE);
+        if (r == 0)
+                r = prepare(h);
+        if (r == 0)
+                r = measure(h, ret_total);
+        if (r != LKM_E_BUSY)
+                return r;
+        /* Somebody came since they were looked for, or waits in WAL mode. */
+        handle_deinit(h);
+        return holders_refuse(work, NULL);
+}
+
 int rekey_run(struct work *work)
 {
         _cleanup_(handle_deinit) struct handle h = { 0 };
-        unsigned compatibility;
-        uint64_t total;
+        uint64_t total = 0;
         int code, r;
 
         if (secret_equal(work->keys[0].secret, work->keys[1].secret))
                 return answer_refuse(LKM_E_ARGUMENT, "The new key of %s is the one that it has. Ask for a new one.", work->database);
-        r = check_database(work, false, &compatibility);
-        if (r == 0)
-                r = handle_open(&h, work, work->path, work->keys[0].secret, compatibility, work->job.page_size, SQLITE_OPEN_READWRITE);
-        if (r == 0)
-                r = prepare(&h);
-        if (r == 0)
-                r = measure(&h, &total);
-        if (r == LKM_E_BUSY) {
-                handle_deinit(&h);
-                return holders_refuse(work, NULL);
-        }
+        r = begin(&h, work, &total);
         if (r)
                 return r;
         meter_begin(total);

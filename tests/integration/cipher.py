@@ -112,8 +112,8 @@ def job(keys, compatibility=0, page_size=0, timeout=0, flags=0):
 
 
 class Answer:
-    def __init__(self, out, status):
-        self.text, self.status = out, status
+    def __init__(self, out, status, stderr=b""):
+        self.text, self.status, self.stderr = out, status, (stderr or b"").decode()
         self.lines = [line for line in out.splitlines() if not line.startswith("progress ")]
         self.progress = [tuple(map(int, line.split()[1:])) for line in out.splitlines() if line.startswith("progress ")]
         last = self.lines[-1].split(" ", 2) if self.lines else [""]
@@ -144,4 +144,4 @@ def command(*arguments):
 def rekey(step, database, keys, *target, compatibility=0, page_size=0, timeout=0, flags=0, **options):
     done = subprocess.run(command(step, database, *target), input=job(keys, compatibility, page_size, timeout, flags), stdout=subprocess.PIPE,
                           timeout=support.TIMEOUT, check=False, **options)
-    return Answer(done.stdout.decode(), done.returncode)
+    return Answer(done.stdout.decode(), done.returncode, done.stderr)

@@ -323,7 +323,7 @@ struct watch {
         unsigned at;
         bool acted;
         unsigned calls;
-        uint64_t done;
+        uint64_t done, total;
 };
 
 static int watch_progress(void *userdata, const struct lkm_progress *progress)
@@ -333,10 +333,11 @@ static int watch_progress(void *userdata, const struct lkm_progress *progress)
         if (w->phase != (unsigned)progress->phase)
                 printf("phase %u\n", (unsigned)progress->phase);
         if (w->phase > (unsigned)progress->phase || progress->done > progress->total ||
-            (w->phase == (unsigned)progress->phase && progress->total > 0 && progress->done < w->done))
+            (w->phase == (unsigned)progress->phase && progress->total == w->total && progress->done < w->done))
                 printf("backwards\n");
         w->phase = (unsigned)progress->phase;
         w->done = progress->done;
+        w->total = progress->total;
         fflush(stdout);
         if (w->acted || !w->what || w->at != w->phase)
                 return 0;

@@ -14,8 +14,9 @@ import sqlite3
 import subprocess
 import unittest
 
+import memscan
 from daemons import MovedClock, nobody
-from support import BUILD, KMS_WRAP, KMS_WRAPPED, TIMEOUT, Client, pairs
+from support import BUILD, GET, KEY, KMS_WRAP, KMS_WRAPPED, TIMEOUT, Client, pairs, u32
 from test_sqlcipher import CREATE, WORD, ClientCase, helper
 
 CHECK, QUIESCE, REKEY, VERIFY, COMMIT = range(1, 6)
@@ -431,6 +432,17 @@ class AnotherOwner(RotateCase):
         self.assertEqual(error, "ROTATION_IN_PROGRESS", sentence)
         self.assertRegex(sentence, "cannot write .*home: Permission denied.*lkmctl recover")
 
+    def test_who_may_write_but_does_not_own_the_record_is_refused_early(self):
+        os.chmod(self.path("home"), 0o777)
+        os.chmod(self.path("home/a.db"), 0o666)
+        os.chmod(self.path("home/a.db.key"), 0o644)
+        os.chown(self.path("home/a.db.key"), 0, 0)
+        before = self.state("home/a.db")
+        error, sentence = self.rotate("home/a.db", **self.who)
+        self.assertEqual(error, "IO", sentence)
+        self.assertRegex(sentence, "a.db.key belongs to user 0, who alone")
+        self.assertEqual(before, self.state("home/a.db"))
+
 
 class Cancelling(RotateCase):
     def test_before_the_database_is_changed_everything_is_as_before(self):
@@ -642,6 +654,7 @@ class Deaths(RotateCase):
                     error, sentence = self.rotate(name, environment=environment)
                     self.assertEqual(error, answer, sentence)
                     self.assertIn("lkm-rekey", sentence)
+                    self.assertEqual(command == "probe", "its .key knows both" in sentence, sentence)
                     self.assert_whole(2 if command == "probe" else 1, name)
 
     def test_lkm_rekey_dies_when_it_has_done_its_work(self):
@@ -686,6 +699,21 @@ class Deaths(RotateCase):
         self.assertGreater(at, 50)
 
 
+class Memory(RotateCase):
+    def test_keys_of_a_rotation_lie_in_locked_memory_alone(self):
+        self.make()
+        client = self.client()
+        old = self.get(client, self.bytes("a.db.key"))
+        process = self.hold(VERIFY)
+        new = client.ask(GET, [(1, self.bytes("a.db.key")), (3, u32(2))])
+        self.assertEqual(new.number, KEY, new.sentence)
+        locked = memscan.locked(process.pid)
+        for key in (old, new.fields[1]):
+            hits = memscan.scan(process.pid, key)
+            self.assertEqual([hit for hit in hits if hit[1].split()[0] not in locked], [])
+        self.assertEqual(self.go_on(process)[0], "OK")
+
+
 class Openers(RotateCase):
     def test_an_opening_that_a_rotation_overtakes_gets_the_new_key(self):
         self.make()
@@ -709,7 +737,7 @@ class Openers(RotateCase):
     def test_an_opening_does_not_wait_beyond_its_time(self):
         self.make()
         rotation = self.hold(REKEY)
-        self.assertEqual(self.load("a.db", "", 1)[0], "ROTATION_IN_PROGRESS")
+        self.assertEqual(self.load("a.db", "", 1500)[0], "ROTATION_IN_PROGRESS")
         self.assertEqual(self.go_on(rotation)[0], "OK")
         self.assert_whole(2)
 

@@ -9,7 +9,7 @@ import unittest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 PROGRAMS = {"lkmd": ("daemon/lkmd", "lkmd.8"), "lkm-kms": ("daemon/kms/lkm-kms", "lkm-kms.8"), "lkm-run": ("daemon/run/lkm-run", "lkm-run.1"),
-            "lkmctl": ("client/lkmctl", "lkmctl.1"), "lkm-mock-kms": ("tests/mock-kms/lkm-mock-kms", "lkm-mock-kms.1")}
+            "lkmctl": ("client/lkmctl", "lkmctl.1"), "lkm-rekey": ("client/lkm-rekey", "lkm-rekey.8"), "lkm-mock-kms": ("tests/mock-kms/lkm-mock-kms", "lkm-mock-kms.1")}
 
 
 def read(name):
@@ -90,7 +90,7 @@ class ManPages(unittest.TestCase):
         offered += [f"{group} {name}" for group, names in words.items() for name in names.split()]
         self.assertEqual(offered, commands_of_lkmctl())
         everywhere, of_command = set(), {}
-        for option, rest in re.findall(r"^  (--\w+)(.*)$", text, re.M):
+        for option, rest in re.findall(r"^  (--[\w-]+)(.*)$", text, re.M):
             commands = re.search(r"\[([a-z ]+)\]$", rest)
             if not commands:
                 everywhere.add(option)
