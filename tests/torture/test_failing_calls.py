@@ -4,9 +4,11 @@ import os
 import threading
 import unittest
 
-from torture import KIB, PROGRAMS, SKIP, TortureCase, each_of
+from torture import KIB, LONG, PROGRAMS, SKIP, TortureCase, each_of
 
 WRITES = "1000"
+JOURNALS = ("delete", "wal") if LONG else ("delete",)
+SIZE = 4 * KIB  # each page takes the same calls
 PROCESSES = ("app rotate", "lkm-rekey check", "lkm-rekey rekey", "lkm-rekey probe")
 
 
@@ -53,7 +55,7 @@ class Failing(TortureCase):
             count["reported" if rotation.returncode else "overcome"] += 1
 
     def each_call(self, journal, program):
-        pristine = self.create(16 * KIB, journal)
+        pristine = self.create(SIZE, journal)
         at = how = 0
         while True:
             what = self.rotate_with(pristine, program, at, FAIL_HOW=str(how))
@@ -63,10 +65,10 @@ class Failing(TortureCase):
         self.assertGreater(at, 20)
 
     def test_each_call_of_a_rotation(self):
-        each_of(lambda journal, program: self.each_call(journal, program), [(journal, program) for program in PROCESSES for journal in ("delete", "wal")])
+        each_of(lambda journal, program: self.each_call(journal, program), [(journal, program) for program in PROCESSES for journal in JOURNALS])
 
     def full_disk(self, program):
-        pristine = self.create(16 * KIB, "delete")
+        pristine = self.create(SIZE, "delete")
         at = 0
         while self.rotate_with(pristine, program, at, FAIL_FOR_GOOD="1") not in ("end", ""):
             at += 1
