@@ -188,7 +188,7 @@ static void request_continue(struct lkm *lkm, struct request *r, bool upgrading)
 
 static void request_upgraded(struct lkm *lkm, struct request *r, struct bytes record)
 {
-        int error = database_record_replace(lkm, &r->record, record);
+        int error = database_record_upgraded(lkm, &r->record, NULL, record);
 
         if (error)
                 request_end(lkm, r, error, NULL);
@@ -196,9 +196,17 @@ static void request_upgraded(struct lkm *lkm, struct request *r, struct bytes re
                 request_continue(lkm, r, false);
 }
 
+/* Which key is the database's is known when the rotation has ended, and ending one may take long. */
+static int refuse_pending(struct lkm *lkm, const struct request *r)
+{
+        return error_set(lkm, LKM_E_ROTATION_IN_PROGRESS,
+                         "a rotation of the key in %s has not ended. Wait for it, or call lkm_recover(), then load again.", r->record.path);
+}
+
 static void request_answered(struct lkm *lkm, struct request *r, union message *answer, int error)
 {
         struct lkm_key *key = NULL;
+        struct lkm_key_info info;
         int made;
 
         if (error == LKM_E_RECORD_OUTDATED && r->record.data && !r->upgrading) {
@@ -217,6 +225,10 @@ static void request_answered(struct lkm *lkm, struct request *r, union message *
                         error = error_set_default(lkm, made == -ENOMEM ? LKM_E_NO_MEMORY : LKM_E_PROTOCOL);
         }
         message_deinit(answer);
+        if (!error && r->record.data && lkm_key_info(key, &info) == 0 && info.pending) {
+                lkm_key_free(&key);
+                error = refuse_pending(lkm, r);
+        }
         request_end(lkm, r, error, key);
 }
 

@@ -61,7 +61,7 @@ static int default_socket(char **ret_socket)
         return *ret_socket ? 0 : -ENOMEM;
 }
 
-static int lkm_new(struct lkm **ret_lkm, const struct lkm_options *o)
+int connection_new(struct lkm **ret_lkm, const struct lkm_options *o)
 {
         struct lkm *lkm = calloc(1, sizeof(*lkm));
         int r;
@@ -94,7 +94,7 @@ int lkm_connect(struct lkm **ret_lkm, const struct lkm_options *options)
         r = arena_ready(options);
         if (r)
                 return r;
-        r = lkm_new(&lkm, options);
+        r = connection_new(&lkm, options);
         if (r < 0)
                 return error_set_errno(NULL, r, "lkm_connect");
         r = connection_open(lkm);
@@ -193,7 +193,7 @@ int connection_open(struct lkm *lkm)
                 return error_set(lkm, LKM_E_ARGUMENT, "the socket's path has %zu characters; 1 to %zu are possible", n,
                                  sizeof(address.sun_path) - 1);
         memcpy(address.sun_path, lkm->socket, n);
-        lkm->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        lkm->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (lkm->blocks_not ? SOCK_NONBLOCK : 0), 0);
         if (lkm->fd < 0)
                 return error_set_errno(lkm, -errno, "socket");
         lkm->wait_usec = 0;
@@ -309,14 +309,18 @@ int connection_take(struct lkm *lkm, uint32_t *ret_id, union message *ret_answer
 /* Wait for bytes, at most until @deadline; the usual answer comes with the first recv(2), whose limit stands already. */
 static int connection_receive(struct lkm *lkm, uint64_t deadline, bool first)
 {
-        uint64_t now = first ? 0 : clock_boottime_usec();
-        int r;
+        uint64_t now = first ? 0 : clock_boottime_usec(), piece = WAITING_MSEC * USEC_PER_MSEC;
+        uint64_t left = first ? lkm->timeout_usec : now < deadline ? deadline - now : 0;
+        bool pieces = lkm->waiting && left > piece;
+        int r = STREAM_E_AGAIN;
 
-        if (!first && now >= deadline)
-                r = STREAM_E_AGAIN;
-        else {
-                connection_set_wait(lkm, first ? lkm->timeout_usec : deadline - now);
+        if (left > 0) {
+                connection_set_wait(lkm, pieces ? piece : left);
                 r = stream_receive(lkm->stream, 0);
+        }
+        if (r == STREAM_E_AGAIN && pieces) {
+                lkm->waiting(lkm->waiting_userdata);
+                return 0;
         }
         if (r == -ENOBUFS) {
                 poll(NULL, 0, ARENA_WAIT_MSEC);

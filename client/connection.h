@@ -12,6 +12,8 @@
 #include "common/list.h"
 #include "proto/stream.h"
 
+enum { WAITING_MSEC = 400 };
+
 struct lkm {
         int fd;    /* -1 while not connected */
         struct stream *stream;
@@ -22,14 +24,19 @@ struct lkm {
         uint32_t hello_id;     /* 0 once WELCOME came */
         bool answered;         /* the peer has answered anything on this connection */
         bool dispatching;
+        bool blocks_not;       /* the socket is non-blocking, connect(2) included */
         bool ending;           /* lkm_free() was called: callbacks can begin nothing more */
         struct list requests;  /* asynchronous ones, unanswered, oldest first; owned */
         size_t n_requests;
+        void (*waiting)(void *userdata); /* called at least each WAITING_MSEC while connection_call() waits; NULL: not */
+        void *waiting_userdata;
         char message[ERROR_MESSAGE_MAX];
 };
 
 /** connection_check() - whether @lkm may be used here. Return: 0, LKM_E_ARGUMENT, LKM_E_FORKED. */
 int connection_check(struct lkm *lkm);
+/** connection_new() - a handle that is not connected yet; the arena is there. Release with lkm_free(). Return: 0 or -ENOMEM. */
+int connection_new(struct lkm **ret_lkm, const struct lkm_options *options);
 /** connection_open() - connect and queue HELLO; harmless when connected. Return: 0 or the error. */
 int connection_open(struct lkm *lkm);
 /** connection_close() - give up the session; asynchronous requests stay for their owner to call back. */

@@ -4,8 +4,6 @@
 #include <errno.h>
 
 #include "client/key.h"
-#include "client/keyfile.h"
-#include "common/clock.h"
 
 enum { CIPHER_LIBRARY_MAX = 32 };
 
@@ -18,7 +16,7 @@ void database_record_deinit(struct database_record *record)
         *record = (struct database_record){ 0 };
 }
 
-static int path_error(struct lkm *lkm, const char *what, const char *path, int negative_errno)
+int database_path_error(struct lkm *lkm, const char *what, const char *path, int negative_errno)
 {
         return error_set(lkm, LKM_E_IO, "cannot %s %s: %s. Check its owner, its permissions and the space on the disk.",
                          what, path, strerror(-negative_errno));
@@ -30,7 +28,7 @@ static int record_absent(struct lkm *lkm, const char *database_path)
         int exists = keyfile_database_exists(database_path);
 
         if (exists < 0)
-                return path_error(lkm, "look at", database_path, exists);
+                return database_path_error(lkm, "look at", database_path, exists);
         if (exists)
                 return error_set(
                         lkm, LKM_E_KEY_MISSING,
@@ -61,17 +59,15 @@ int database_record_read(struct lkm *lkm, const char *database_path, struct data
                         "%s is empty, over 64 KiB or no regular file. Restore it from a backup; do not delete it.",
                         record.path);
         if (r < 0)
-                return path_error(lkm, "read", record.path, r);
+                return database_path_error(lkm, "read", record.path, r);
         *ret_record = record;
         record = (struct database_record){ 0 };
         return 0;
 }
 
-int database_record_replace(struct lkm *lkm, struct database_record *record, struct bytes newer)
+static int record_take_copy(struct lkm *lkm, struct database_record *record, struct bytes newer)
 {
         uint8_t *data = newer.n > 0 ? malloc(newer.n) : NULL;
-        struct keyfile_lock lock = KEYFILE_LOCK_INIT;
-        int r;
 
         if (!data)
                 return error_set_default(lkm, newer.n > 0 ? LKM_E_NO_MEMORY : LKM_E_PROTOCOL);
@@ -79,13 +75,59 @@ int database_record_replace(struct lkm *lkm, struct database_record *record, str
         free(record->data);
         record->data = data;
         record->n = newer.n;
-        r = keyfile_lock(&lock, record->path, clock_add(clock_boottime_usec(), lkm->timeout_usec));
+        return 0;
+}
+
+static void record_read_again(struct database_record *record)
+{
+        free(TAKE_PTR(record->data));
+        record->n = 0;
+        (void)keyfile_read(record->path, &record->data, &record->n);
+}
+
+int database_record_put(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, struct bytes newer)
+{
+        int r = keyfile_replace(lock, newer);
+
         if (r == 0)
-                r = keyfile_replace(&lock, newer);
-        keyfile_unlock(&lock);
-        /* Whoever only reads the database has its key all the same; its owner will write the upgrade. */
-        if (r < 0 && r != -EACCES && r != -EPERM && r != -EROFS)
-                return path_error(lkm, "replace", record->path, r);
+                return record_take_copy(lkm, record, newer);
+        record_read_again(record);
+        return database_path_error(lkm, "replace", record->path, r);
+}
+
+/* Under the lock. Return: 0, -errno. */
+static int record_replace(struct database_record *record, struct keyfile_lock *lock, struct bytes older, struct bytes newer)
+{
+        _cleanup_(freep) uint8_t *now = NULL;
+        size_t n;
+        int r = keyfile_read(lock->path, &now, &n);
+
+        if (r)
+                return r < 0 ? r : -EBADMSG;
+        if (bytes_equal((struct bytes){ now, n }, older))
+                return keyfile_replace(lock, newer);
+        free(record->data);
+        record->data = TAKE_PTR(now);
+        record->n = n;
+        return 0;
+}
+
+int database_record_upgraded(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, struct bytes newer)
+{
+        _cleanup_(database_record_deinit) struct database_record older = { .data = TAKE_PTR(record->data), .n = record->n };
+        struct keyfile_lock own = KEYFILE_LOCK_INIT;
+        int r = record_take_copy(lkm, record, newer);
+
+        if (r)
+                return r;
+        if (!lock)
+                r = keyfile_lock(&own, record->path, 0);
+        if (r == 0)
+                r = record_replace(record, lock ? lock : &own, (struct bytes){ older.data, older.n }, newer);
+        keyfile_unlock(&own);
+        /* Whoever only reads the database has its key all the same; its owner will write the upgrade, or just does. */
+        if (r < 0 && r != -EACCES && r != -EPERM && r != -EROFS && r != -EWOULDBLOCK)
+                return database_path_error(lkm, "replace", record->path, r);
         return 0;
 }
 
@@ -107,21 +149,25 @@ static int key_from_answer(struct lkm *lkm, union message *answer, struct lkm_ke
         return 0;
 }
 
-int lkm_get(struct lkm *lkm, const void *record, size_t n_record, const char *scope, struct lkm_key **ret_key)
+static int get(struct lkm *lkm, struct bytes record, const char *scope, uint32_t version, struct lkm_key **ret_key)
 {
         union message request = {
-                .get = { .number_ = MESSAGE_GET, .record = { record, n_record }, .scope = text_or_none(scope) }
+                .get = { .number_ = MESSAGE_GET, .record = record, .scope = text_or_none(scope), .version = version }
         };
         union message answer;
-        int r;
+        int r = connection_call(lkm, &request, MESSAGE_KEY, &answer);
 
-        if (!record || n_record == 0 || !ret_key)
-                return lkm ? error_set_default(lkm, LKM_E_ARGUMENT) : LKM_E_ARGUMENT;
-        r = connection_call(lkm, &request, MESSAGE_KEY, &answer);
         return r ? r : key_from_answer(lkm, &answer, ret_key);
 }
 
-static int record_upgrade(struct lkm *lkm, struct database_record *record, const char *scope)
+int lkm_get(struct lkm *lkm, const void *record, size_t n_record, const char *scope, struct lkm_key **ret_key)
+{
+        if (!record || n_record == 0 || !ret_key)
+                return lkm ? error_set_default(lkm, LKM_E_ARGUMENT) : LKM_E_ARGUMENT;
+        return get(lkm, (struct bytes){ record, n_record }, scope, 0, ret_key);
+}
+
+static int record_upgrade(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, const char *scope)
 {
         union message request = {
                 .upgrade = { .number_ = MESSAGE_UPGRADE,
@@ -133,26 +179,20 @@ static int record_upgrade(struct lkm *lkm, struct database_record *record, const
 
         if (r)
                 return r;
-        r = database_record_replace(lkm, record, answer.record.record);
+        r = database_record_upgraded(lkm, record, lock, answer.record.record);
         connection_settle(lkm);
         return r;
 }
 
-int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key)
+int database_record_get(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, const char *scope, uint32_t version,
+                        struct lkm_key **ret_key)
 {
-        _cleanup_(database_record_deinit) struct database_record record = { 0 };
-        int r = connection_check(lkm);
+        int r = get(lkm, (struct bytes){ record->data, record->n }, scope, version, ret_key);
 
-        if (r)
-                return r;
-        r = database_record_read(lkm, database_path, &record);
-        if (r)
-                return r;
-        r = lkm_get(lkm, record.data, record.n, scope, ret_key);
         if (r != LKM_E_RECORD_OUTDATED)
                 return r;
-        r = record_upgrade(lkm, &record, scope);
-        return r ? r : lkm_get(lkm, record.data, record.n, scope, ret_key);
+        r = record_upgrade(lkm, record, lock, scope);
+        return r ? r : get(lkm, (struct bytes){ record->data, record->n }, scope, version, ret_key);
 }
 
 static int refuse_existing(struct lkm *lkm, const char *path)
@@ -168,7 +208,7 @@ static int database_is_absent(struct lkm *lkm, const char *database_path)
         int exists = keyfile_database_exists(database_path);
 
         if (exists < 0)
-                return path_error(lkm, "look at", database_path, exists);
+                return database_path_error(lkm, "look at", database_path, exists);
         return exists ? refuse_existing(lkm, database_path) : 0;
 }
 
@@ -184,7 +224,7 @@ static int record_write(struct lkm *lkm, const char *database_path, struct datab
         if (r == -EEXIST)
                 return refuse_existing(lkm, record->path);
         if (r < 0)
-                return path_error(lkm, "create", record->path, r);
+                return database_path_error(lkm, "create", record->path, r);
         record->data = malloc(content.n);
         if (!record->data)
                 return error_set_default(lkm, LKM_E_NO_MEMORY);

@@ -4,14 +4,14 @@
 #include <errno.h>
 #include <unistd.h>
 
-enum { LIBRARY_NAME_MAX = 32 };
+enum { LIBRARY_NAME_MAX = 32, KEY_RESTORES_WAL = 4 /* the third flag of a KEY, which is the library's own business */ };
 
 struct lkm_key {
         struct secret *secret;
         struct secret *text; /* the formatted view that is open, or NULL */
         bool viewed;
         uint8_t database_id[UUID_SIZE];
-        uint32_t version, flags, compatibility, page_size;
+        uint32_t version, flags, compatibility, page_size, pending;
         char scope[SCOPE_NAME_MAX + 1];
         char library[LIBRARY_NAME_MAX + 1];
 };
@@ -39,6 +39,7 @@ int key_new(struct lkm_key **ret_key, struct message_key *m)
         key->flags = m->flags;
         key->compatibility = m->cipher_compatibility;
         key->page_size = m->page_size;
+        key->pending = m->pending;
         copy_text(key->scope, m->scope);
         copy_text(key->library, m->cipher_library);
         *ret_key = key;
@@ -64,14 +65,25 @@ int lkm_key_info(const struct lkm_key *key, struct lkm_key_info *ret_info)
                 return LKM_E_ARGUMENT;
         *ret_info = (struct lkm_key_info){
                 .version = key->version,
-                .flags = key->flags,
+                .flags = key->flags & (LKM_KEY_STALE | LKM_KEY_ROTATION_DUE),
                 .scope = key->scope,
                 .cipher_library = key->library,
                 .cipher_compatibility = key->compatibility,
                 .page_size = key->page_size,
+                .pending = key->pending,
         };
         memcpy(ret_info->database_id, key->database_id, UUID_SIZE);
         return 0;
+}
+
+struct secret *key_secret(struct lkm_key *key)
+{
+        return key->secret;
+}
+
+bool key_restores_wal(const struct lkm_key *key)
+{
+        return key->flags & KEY_RESTORES_WAL;
 }
 
 /* "x'" digits "'" or the digits alone, and a NUL, into a secret of their own. */

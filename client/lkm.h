@@ -85,7 +85,7 @@ LKM_PUBLIC const char *lkm_strerror(int error);
 LKM_PUBLIC const char *lkm_error_name(int error);
 /**
  * lkm_error_message() - the sentence for people about the last failure of @lkm: what happened, to which file, what to do
- * @lkm: borrowed; or NULL for the last failed lkm_connect() of this thread
+ * @lkm: borrowed; or NULL for the last failed lkm_connect() or lkm_lease_yield() of this thread
  * Return: text that is valid until the next call with @lkm (or lkm_connect()); "" when nothing has failed. Never NULL.
  */
 LKM_PUBLIC const char *lkm_error_message(const struct lkm *lkm);
@@ -304,7 +304,8 @@ LKM_PUBLIC int lkm_lease_fd(const struct lkm_lease *lease);
  *  else 0. */
 LKM_PUBLIC int lkm_lease_is_wanted(struct lkm_lease *lease);
 /** lkm_lease_yield() - the database is closed; wait until the rotation has ended, at most @timeout_msec (0: 10 minutes).
- *  Return: 0, open it again; LKM_E_TIMEOUT, yield again; LKM_E_NO_DAEMON. */
+ *  Return: 0, open it again; LKM_E_TIMEOUT, yield again; LKM_E_NO_DAEMON when none came back within the deadline of the handle; LKM_E_FORKED;
+ *          when the lease had to be taken anew, as lkm_lease_new(). lkm_error_message(NULL) tells more. */
 LKM_PUBLIC int lkm_lease_yield(struct lkm_lease *lease, uint32_t timeout_msec);
 
 /* ---- asynchronous use, for event loops ----

@@ -18,6 +18,8 @@ static const struct {
         { "reload failed", "reload_failed", SHOW_PLAIN },
         { "scopes", "scopes", SHOW_PLAIN },
         { "connections", "connections", SHOW_PLAIN },
+        { "leases", "leases.held", SHOW_PLAIN },
+        { "databases being rotated", "leases.quiesced", SHOW_PLAIN },
         { "keys cached", "cache.keys", SHOW_PLAIN },
         { "keys at most", "cache.capacity", SHOW_PLAIN },
         { "cache hits", "cache.hits", SHOW_PLAIN },

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "client/database.h"
-#include "client/lkmctl.h"
+#include "client/lkmctl-version.h"
 
 static void key_freep(struct lkm_key **key)
 {
@@ -91,7 +91,9 @@ int command_get(struct ctl *c)
                         EXIT_CODE_USAGE,
                         "standard output is a terminal, which would show and keep the key. Send it into a pipe, "
                         "or say --force. `lkmctl sqlcipher` opens the database without showing it");
-        r = lkm_load(c->lkm, c->arguments[0], c->scope, &key);
+        if (c->version && c->scope)
+                return ctl_refuse(EXIT_CODE_USAGE, "get takes --scope or --version, not both");
+        r = c->version ? lkm_load_version(c->lkm, c->arguments[0], c->version, &key) : lkm_load(c->lkm, c->arguments[0], c->scope, &key);
         return r ? ctl_fail(c, r) : key_write(c, key, formats[i].format, formats[i].line);
 }
 
@@ -105,13 +107,11 @@ static const struct {
         { "rotation due", "rotation_due" }, { "served stale", "stale" },
 };
 
-static void check_print(json_t *report)
+static void check_print(json_t *report, const char *database)
 {
-        _cleanup_(table_deinit) struct table table = { .n_columns = 2 }, versions = { .n_columns = 4 };
-        json_t *version;
-        size_t i;
+        _cleanup_(table_deinit) struct table table = { .n_columns = 2 };
 
-        for (i = 0; i < ELEMENTSOF(check_lines); i++) {
+        for (size_t i = 0; i < ELEMENTSOF(check_lines); i++) {
                 json_t *value = json_object_get(report, check_lines[i].member);
                 char text[SHOW_MAX];
 
@@ -121,39 +121,20 @@ static void check_print(json_t *report)
                 table_add(&table, (const char *[]){ check_lines[i].label, text });
         }
         table_print(&table);
-        table_add(&versions, (const char *[]){ "VERSION", "STATE", "CREATED", "WRAPPED BY" });
-        json_array_foreach(json_object_get(report, "versions"), i, version)
-        {
-                char number[SHOW_MAX], state[SHOW_MAX], created[SHOW_MAX], ids[SHOW_MAX];
-
-                show_json(number, json_object_get(version, "number"), SHOW_PLAIN);
-                show_json(state, json_object_get(version, "state"), SHOW_PLAIN);
-                show_json(created, json_object_get(version, "created_at"), SHOW_PLAIN);
-                show_json(ids, json_object_get(version, "kek_ids"), SHOW_PLAIN);
-                table_add(&versions, (const char *[]){ number, state, created, ids });
-        }
         putchar('\n');
-        table_print(&versions);
+        version_print(report, database);
 }
 
 int command_check(struct ctl *c)
 {
-        _cleanup_(database_record_deinit) struct database_record record = { 0 };
         _cleanup_(json_decref_p) json_t *report = NULL;
-        union message request = { .check = { .number_ = MESSAGE_CHECK } };
-        int r = database_record_read(c->lkm, c->arguments[0], &record);
+        int r = version_report(c, c->arguments[0], c->scope, &report);
 
         if (r)
                 return ctl_fail(c, r);
-        request.check.record = (struct bytes){ record.data, record.n };
-        if (c->scope)
-                request.check.scope = bytes_from_string(c->scope);
-        r = ctl_report(c, &request, &report);
-        if (r)
-                return r;
         if (c->json)
                 return ctl_print_json(TAKE_PTR(report));
-        check_print(report);
+        check_print(report, c->arguments[0]);
         return ctl_flush();
 }
 

@@ -21,16 +21,12 @@ void table_add(struct table *t, const char *const *cells)
         t->cells = must(realloc(t->cells, (n + t->n_columns) * sizeof(*t->cells)));
         for (size_t i = 0; i < t->n_columns; i++) {
                 t->cells[n + i] = must(strdup(cells[i]));
-                for (char *p = t->cells[n + i]; *p; p++) {
-                        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-                                *p = '?';
-                }
+                text_harmless(t->cells[n + i]);
         }
         t->n_rows++;
 }
 
-/* Characters of UTF-8 text: bytes that continue none. */
-static size_t text_width(const char *text)
+size_t text_width(const char *text)
 {
         size_t n = 0;
 

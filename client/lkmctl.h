@@ -20,23 +20,45 @@ enum exit_code {
         EXIT_CODE_KEK = 6,
 };
 
-/** One call of lkmctl. */
-struct ctl {
-        struct lkm *lkm; /* connected before a command runs */
-        struct lkm_options connect;
-        bool json, force;
-        const char *scope, *format, *id;
-        int n_arguments;
-        char **arguments; /* behind the command's name, NULL-terminated */
-};
-
+struct ctl;
 /** Run one command. Return: an exit code. */
 typedef int command_run(struct ctl *c);
-command_run command_check, command_create, command_evict, command_explain, command_get, command_kek_check, command_kek_describe,
-        command_kek_list, command_kek_policy, command_list, command_lock, command_ping, command_sqlcipher, command_status, command_unlock;
+
+/** What only `adopt` takes. */
+struct ctl_adopt {
+        const char *to, *side_file, *passphrase_file;   /* NULL: not given */
+        uint32_t compatibility, rounds, page_size;      /* 0: not given */
+        uint32_t passphrase_fd;
+        bool has_passphrase_fd, raw;
+};
+
+/** One call of lkmctl. */
+struct ctl {
+        struct lkm *lkm; /* connected before a command runs, unless @connects_later */
+        struct lkm_options connect;
+        bool json, force, due;
+        const char *scope, *format, *id;
+        uint32_t version;      /* of a key; 0: not given */
+        uint32_t timeout_msec; /* for others to close a database, in commands that rotate; 0: the default */
+        int n_arguments;
+        char **arguments; /* behind the command's name, NULL-terminated */
+        command_run *run;
+        bool connects_later;
+        struct ctl_adopt adopt; /* `salvage` takes its `to` */
+};
+command_run command_adopt, command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
+        command_kek_describe, command_kek_list, command_kek_policy, command_list, command_lock, command_ping, command_purge, command_recover,
+        command_rekek, command_rewrap, command_rotate, command_salvage, command_sqlcipher, command_status, command_unlock;
+
+/** line_parse() - what the command line asks for; a mistake has been printed. Return: an exit code; -1 to go on with c->run. */
+int line_parse(struct ctl *c, int argc, char **argv);
 
 /** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
 int ctl_fail(const struct ctl *c, int error);
+/** ctl_exit_code() - of an error of liblkm. */
+int ctl_exit_code(int error);
+/** ctl_sentence() - about an error of liblkm that just happened. Return: borrowed until the next call. */
+const char *ctl_sentence(const struct ctl *c, int error);
 /** ctl_refuse() - print a sentence of lkmctl's own. Return: @code. */
 int ctl_refuse(int code, const char *format, ...) _printf_(2, 3);
 /** ctl_report() - ask for a REPORT and parse it. @ret_report: release with json_decref(). Return: an exit code. */
@@ -51,7 +73,15 @@ static inline void json_decref_p(json_t **json)
         json_decref(*json);
 }
 
-/* ---- tables for people ---- */
+/** json_text() - a string; bytes that are no UTF-8 become U+FFFD. Return: a new reference, or NULL when out of memory. */
+json_t *json_text(const char *text);
+
+/* ---- text for people ---- */
+
+/** text_harmless() - turn each control character, which might steer a terminal or forge a line of a log, into '?'. */
+void text_harmless(char *text);
+/** text_width() - characters of UTF-8 text: bytes that continue none. */
+size_t text_width(const char *text);
 
 #define TABLE_COLUMNS_MAX 8
 

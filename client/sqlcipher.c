@@ -296,10 +296,11 @@ static int database_try(struct opening *o, unsigned compatibility, unsigned page
         return r;
 }
 
-static int opening_database(struct opening *o)
+/* The database under the key that was loaded. @ret_code: SQLite's, of the first read; only with the return of 0. */
+static int database_read_by_key(struct opening *o, int *ret_code)
 {
         struct lkm_key_info info;
-        int code, r = lkm_key_info(o->key, &info);
+        int r = lkm_key_info(o->key, &info);
 
         if (r)
                 return refuse(r, "%s", lkm_strerror(r));
@@ -308,16 +309,52 @@ static int opening_database(struct opening *o)
                         LKM_E_CIPHER_VERSION,
                         "%s was written by the library %s, not by SQLCipher. Open it with a program that has that.",
                         o->path, info.cipher_library);
-        r = database_try(o, info.cipher_compatibility, info.page_size, &code);
+        r = database_try(o, info.cipher_compatibility, info.page_size, ret_code);
         if (r)
                 return r;
         /* An old record does not say who wrote the database. A connection whose first read failed is not used again. */
-        if (code == SQLITE_NOTADB && info.cipher_compatibility == 0 && atomic_load(&library_major) > COMPATIBILITY_3) {
+        if (*ret_code == SQLITE_NOTADB && info.cipher_compatibility == 0 && atomic_load(&library_major) > COMPATIBILITY_3) {
                 sqlite3_close(TAKE_PTR(o->db));
-                r = database_try(o, COMPATIBILITY_3, info.page_size, &code);
-                if (r)
-                        return r;
+                r = database_try(o, COMPATIBILITY_3, info.page_size, ret_code);
         }
+        return r;
+}
+
+static uint32_t key_version(const struct opening *o)
+{
+        struct lkm_key_info info;
+
+        return lkm_key_info(o->key, &info) == 0 ? info.version : 0;
+}
+
+/* Load the key anew, after the rotation that is under way. @ret_changed: whether it is another one than before. */
+static int key_load_again(struct opening *o, bool *ret_changed)
+{
+        uint32_t version = key_version(o);
+        int r;
+
+        lkm_key_free(&o->key);
+        r = lkm_load(o->lkm, o->path, o->scope, &o->key);
+        if (r)
+                return refuse_for_lkm(r, o->lkm);
+        *ret_changed = key_version(o) != version;
+        return 0;
+}
+
+static int opening_database(struct opening *o)
+{
+        bool changed = false;
+        int code, r = database_read_by_key(o, &code);
+
+        /* A rotation may have ended between the look at the .key and the look at the database, or while that was locked. */
+        if (r == 0 && code == SQLITE_NOTADB)
+                r = key_load_again(o, &changed);
+        if (r == 0 && changed) {
+                sqlite3_close(TAKE_PTR(o->db));
+                r = database_read_by_key(o, &code);
+        }
+        if (r)
+                return r;
         if (code != SQLITE_OK)
                 return refuse_for_sqlite(o, code);
         sqlite3_busy_timeout(o->db, 0);

@@ -191,13 +191,17 @@ static struct cache_entry *cache_add(struct cache *c, const struct cache_item *i
         struct cache_entry **bucket = cache_bucket(c, item->digest), *entry;
 
         cache_make_room(c);
-        entry = c->free ? c->free : &c->pool[c->n_taken++];
-        c->free = entry->next_in_bucket;
+        entry = c->free;
+        if (entry)
+                c->free = entry->next_in_bucket;
+        else
+                entry = &c->pool[c->n_taken++];
         memset(entry, 0, sizeof(*entry));
         memcpy(entry->digest, item->digest, CACHE_DIGEST_SIZE);
         memcpy(entry->database_id, item->database_id, UUID_SIZE);
         snprintf(entry->scope, sizeof(entry->scope), "%s", item->scope);
         entry->version = item->version;
+        entry->pending = item->pending;
         entry->cipher = item->cipher;
         entry->serial = c->next_serial++;
         entry->wipe_at_usec = USEC_INFINITY;
@@ -226,7 +230,7 @@ struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, 
         return entry;
 }
 
-size_t cache_evict_database(struct cache *c, const uint8_t *database_id)
+size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const struct cache_entry *except)
 {
         struct list *node, *following;
         size_t n = 0;
@@ -234,7 +238,8 @@ size_t cache_evict_database(struct cache *c, const uint8_t *database_id)
         list_for_each_safe(node, following, &c->by_use) {
                 struct cache_entry *entry = list_entry(node, struct cache_entry, by_use);
 
-                if (!bytes_equal((struct bytes){ entry->database_id, UUID_SIZE }, (struct bytes){ database_id, UUID_SIZE }))
+                if (entry == except ||
+                    !bytes_equal((struct bytes){ entry->database_id, UUID_SIZE }, (struct bytes){ database_id, UUID_SIZE }))
                         continue;
                 cache_evict(c, entry, CACHE_REASON_ASKED);
                 n++;

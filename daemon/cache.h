@@ -30,7 +30,7 @@ struct cache_entry {
         uint64_t serial;            /* unique in the life of the process */
         uint64_t rotation_due_usec; /* wall; USEC_INFINITY = never */
         uint8_t database_id[UUID_SIZE];
-        uint32_t version;
+        uint32_t version, pending;  /* pending: of a rotation that has not ended, 0 = none */
         bool refreshing; /* a flight renews it */
         char scope[SCOPE_NAME_MAX + 1];
         struct record_cipher cipher;
@@ -79,7 +79,7 @@ static inline bool cache_entry_is_fresh(const struct cache_entry *entry, uint64_
 struct cache_item {
         const uint8_t *digest;
         const uint8_t *database_id;
-        uint32_t version;
+        uint32_t version, pending;
         const char *scope;
         struct record_cipher cipher;
         uint64_t rotated_wall_usec, rotation_due_usec;
@@ -92,8 +92,8 @@ struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, 
 void cache_retime(struct cache *c, struct cache_entry *entry, const struct cache_times *times);
 
 void cache_evict(struct cache *c, struct cache_entry *entry, enum cache_reason reason);
-/** cache_evict_database() - all entries of one database. Return: how many. */
-size_t cache_evict_database(struct cache *c, const uint8_t *database_id);
+/** cache_evict_database() - all entries of one database, but for @except, which may be NULL. Return: how many. */
+size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const struct cache_entry *except);
 size_t cache_evict_all(struct cache *c);
 /** cache_expire() - evict what is past its last deadline. Return: how many. */
 size_t cache_expire(struct cache *c, uint64_t now);

@@ -28,6 +28,7 @@ static const struct option {
         const char *standard; /* default value, as one would write it; NULL = none */
         bool required;
         unsigned types; /* of [kek NAME]: the kms_types that have it */
+        const char *like; /* default: what this option of the section has */
 } options[] = {
         { SECTION_LKMD, "socket", config_parse_path, offsetof(struct config, socket), "/run/lkm/lkm.sock", false },
         { SECTION_LKMD, "socket_mode", config_parse_mode, offsetof(struct config, socket_mode), "0666", false },
@@ -80,6 +81,8 @@ static const struct option {
         { SECTION_SCOPE, "stale_grace", config_parse_duration, offsetof(struct config_scope, stale_grace_usec), "0s", false },
         { SECTION_SCOPE, "cache_max_age", config_parse_duration, offsetof(struct config_scope, cache_max_age_usec), "24h", false },
         { SECTION_SCOPE, "allow", config_parse_rules, offsetof(struct config_scope, allow), "", false },
+        { SECTION_SCOPE, "allow_rotate", config_parse_rules, offsetof(struct config_scope, allow_rotate), NULL, false, 0, "allow" },
+        { SECTION_SCOPE, "allow_history", config_parse_rules, offsetof(struct config_scope, allow_history), "", false },
 };
 
 bool config_option_next(size_t i, const char **ret_section, const char **ret_key, const char **ret_default)
@@ -354,6 +357,8 @@ static int apply_section(struct config *c, struct reading *r, enum section secti
 
                 if (options[i].section != section)
                         continue;
+                if (!s && options[i].like)
+                        s = setting_find(r, section, name, option_find(section, options[i].like));
                 if (options[i].types && !(options[i].types & 1u << ((struct config_kek *)at)->kms_type)) {
                         if (!s)
                                 continue;
@@ -519,6 +524,8 @@ struct config *config_unref(struct config *c)
                 free(c->scopes[i].keks);
                 free(c->scopes[i].context_text);
                 config_rules_deinit(&c->scopes[i].allow);
+                config_rules_deinit(&c->scopes[i].allow_rotate);
+                config_rules_deinit(&c->scopes[i].allow_history);
         }
         config_rules_deinit(&c->admin);
         free(c->keks);

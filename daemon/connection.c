@@ -22,6 +22,7 @@ static void connection_close(struct connection *c)
 
         while (!list_is_empty(&c->waiting))
                 request_orphan(list_entry(c->waiting.next, struct request, link_connection));
+        connection_give_up_leases(c);
         connection_sum_up_one(c);
         list_unlink(&c->link);
         d->n_connections--;
@@ -46,12 +47,31 @@ void connection_close_all(struct lkmd *d)
                 connection_close(list_entry(d->connections.next, struct connection, link));
 }
 
+void connection_tell(struct connection *c)
+{
+        union message event = { .lease_event = { .number_ = MESSAGE_LEASE_EVENT } };
+        enum lease_event what;
+        uint32_t id;
+
+        while (!c->closing && lease_next_event(&c->leases, &id, &what)) {
+                event.lease_event.event = (uint8_t)what;
+                if (stream_queue(c->stream, &event, id) < 0)
+                        c->closing = true; /* untold it would be trusted */
+        }
+}
+
 /* Send what waits. Return: whether @c is still there. */
 static bool connection_send(struct connection *c)
 {
         int r = stream_flush(c->stream, MSG_DONTWAIT);
-        bool over = c->closing || (c->ended && list_is_empty(&c->waiting));
+        bool over;
 
+        /* Only when all else is sent: who does not read is told nothing more. */
+        if (r == 0 && c->leases.n_owed > 0) {
+                connection_tell(c);
+                r = stream_flush(c->stream, MSG_DONTWAIT);
+        }
+        over = c->closing || (c->ended && list_is_empty(&c->waiting));
         if (r < 0 || (r == 0 && over) || (c->closing && stream_pending(c->stream) > OUT_PAUSE)) {
                 connection_close(c);
                 return false;
@@ -114,6 +134,7 @@ static void connection_readable(evutil_socket_t fd, short what, void *userdata)
                 /* The client may have shut down its sending half: it still gets its answers. */
                 event_del(c->readable);
                 c->ended = true;
+                connection_end_leases(c);
         } else if (r != 0 && r != STREAM_E_AGAIN) {
                 c->closing = true;
                 event_del(c->readable);
@@ -193,6 +214,7 @@ static void connection_begin(struct lkmd *d, int fd)
         c->number = ++d->next_connection;
         list_init(&c->link);
         list_init(&c->waiting);
+        lease_holder_init(&c->leases, &c->peer);
         list_append(&d->connections, &c->link);
         d->n_connections++;
         r = connection_open(c);

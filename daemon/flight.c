@@ -35,8 +35,7 @@ static void flight_free(struct flight *f)
         free(f);
 }
 
-/* What a failure of several wraps amounts to: the answer that says most about the key wins. */
-static unsigned error_rank(unsigned error)
+unsigned flight_error_rank(unsigned error)
 {
         switch (error) {
         case PROTO_ERROR_NONE:
@@ -56,9 +55,9 @@ static unsigned error_rank(unsigned error)
         }
 }
 
-bool flight_is_outage(const struct flight *f)
+bool flight_is_outage(unsigned error)
 {
-        return error_rank(f->error) == 2;
+        return flight_error_rank(error) == 2;
 }
 
 enum proto_error flight_refusal(unsigned error)
@@ -83,7 +82,7 @@ enum proto_error flight_refusal(unsigned error)
 
 static void flight_fail(struct flight *f, unsigned error, const char *sentence)
 {
-        if (error_rank(error) < error_rank(f->error))
+        if (flight_error_rank(error) < flight_error_rank(f->error))
                 return;
         f->error = error;
         snprintf(f->sentence, sizeof(f->sentence), "%s", sentence);
@@ -270,7 +269,7 @@ static int flight_next(struct flight *f)
 }
 
 int flight_start(struct flight **ret_flight, struct lkmd *d, enum flight_kind kind, struct config *config,
-                 const struct config_scope *scope, struct record *record, const uint8_t *digest)
+                 const struct config_scope *scope, struct record *record, const uint8_t *digest, struct secret *key)
 {
         struct flight *f = calloc(1, sizeof(*f));
         int r = 0;
@@ -296,8 +295,10 @@ int flight_start(struct flight **ret_flight, struct lkmd *d, enum flight_kind ki
         }
         if (kind != FLIGHT_UNWRAP)
                 r = uuid_random(f->database_id);
-        f->step = kind == FLIGHT_GENERATE ? FLIGHT_STEP_GENERATE : FLIGHT_STEP_UNWRAP;
-        if (kind == FLIGHT_GENERATE)
+        f->step = kind == FLIGHT_GENERATE ? FLIGHT_STEP_GENERATE : kind == FLIGHT_IMPORT ? FLIGHT_STEP_WRAP : FLIGHT_STEP_UNWRAP;
+        if (key)
+                f->key = secret_ref(key);
+        if (!record)
                 flight_new_context(f);
         if (r == 0)
                 r = flight_next(f);

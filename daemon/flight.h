@@ -15,6 +15,7 @@ enum flight_kind {
         FLIGHT_UNWRAP,   /* GET, CHECK: the current key of a record */
         FLIGHT_GENERATE, /* CREATE: a new key, wrapped under every KEK of the scope */
         FLIGHT_REWRAP,   /* UPGRADE: the key of an old record, wrapped anew under every KEK of the scope */
+        FLIGHT_IMPORT,   /* IMPORT: a key that the client has, wrapped under every KEK of the scope */
 };
 
 struct flight {
@@ -23,7 +24,7 @@ struct flight {
         enum flight_kind kind;
         struct config *config;
         const struct config_scope *scope;
-        struct record *record; /* what is unwrapped; NULL for FLIGHT_GENERATE */
+        struct record *record; /* what is unwrapped; NULL for FLIGHT_GENERATE and FLIGHT_IMPORT */
         uint8_t digest[CACHE_DIGEST_SIZE];
         uint8_t database_id[UUID_SIZE]; /* of the record to be made */
         uint32_t version;
@@ -47,12 +48,16 @@ struct flight *flight_find(struct lkmd *d, const uint8_t *digest);
 /**
  * flight_start() - begin; never ends inside this function
  * @scope:  borrowed from @config, which is referenced
- * @record: referenced; NULL for FLIGHT_GENERATE
+ * @record: referenced; NULL for FLIGHT_GENERATE and FLIGHT_IMPORT
+ * @digest: of the record's text; NULL where there is none
+ * @key:    referenced; what FLIGHT_IMPORT wraps, NULL for the others
  * Return: 0, -ENOMEM, or -errno of getrandom(2).
  */
 int flight_start(struct flight **ret_flight, struct lkmd *d, enum flight_kind kind, struct config *config,
-                 const struct config_scope *scope, struct record *record, const uint8_t *digest);
+                 const struct config_scope *scope, struct record *record, const uint8_t *digest, struct secret *key);
+/** flight_error_rank() - of a provider's error: what several failures amount to is the one that says most about the key. */
+unsigned flight_error_rank(unsigned error);
 /** flight_is_outage() - the KMS is away (unreachable, throttled): the one case in which a stale key may serve. */
-bool flight_is_outage(const struct flight *f);
+bool flight_is_outage(unsigned error);
 /** flight_refusal() - the client's error number for a provider's. */
 enum proto_error flight_refusal(unsigned error);

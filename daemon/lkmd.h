@@ -15,6 +15,7 @@
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/kms-link.h"
+#include "daemon/lease.h"
 #include "daemon/policy.h"
 
 struct stream;
@@ -28,6 +29,7 @@ enum stage_name {
         STAGE_VERIFY,
         STAGE_STORE,
         STAGE_AUDIT,
+        STAGE_QUIESCE,
         STAGE_REPLY,
         STAGE_COUNT,
 };
@@ -41,6 +43,7 @@ struct lkmd {
         struct audit *audit;
         int audit_error; /* last -errno of a failed write, 0 when the last one worked */
         struct kms_link *kms;
+        struct lease_table leases;
         struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
         int listen_fd, expiry_fd;
@@ -48,7 +51,7 @@ struct lkmd {
         bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
         struct list connections, flights;
-        size_t n_connections, n_flights, n_questions;
+        size_t n_connections, n_flights, n_questions, n_changes;
         uint64_t next_connection, started_usec;
         uint64_t stages[STAGE_COUNT]; /* requests that entered each */
         EVP_MD_CTX *sha256;           /* reused for the digests of records */
@@ -62,6 +65,11 @@ void lkmd_expire(struct lkmd *d, uint64_t now);
 void lkmd_wipe_all(struct lkmd *d, const char *why);
 /** lkmd_stop_if_drained() - end the loop when draining and nothing is under way. */
 void lkmd_stop_if_drained(struct lkmd *d);
+
+/** leases_start() - before the first connection. */
+void leases_start(struct lkmd *d);
+/** leases_drain() - no QUIESCE waits any longer. */
+void leases_drain(struct lkmd *d);
 
 /** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);

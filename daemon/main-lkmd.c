@@ -203,7 +203,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0 && d->n_questions == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0)
                 event_base_loopexit(d->base, NULL);
 }
 
@@ -226,6 +226,7 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
         sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
         event_del(d->listener);
         event_add(d->drain, &limit);
+        leases_drain(d);
         lkmd_stop_if_drained(d);
 }
 
@@ -404,6 +405,7 @@ static int run(const char *config_path)
 
         list_init(&d.connections);
         list_init(&d.flights);
+        leases_start(&d);
         d.config_path = strdup(config_path);
         r = d.config_path ? config_read(&d.config, config_path, &error) : -ENOMEM;
         if (r < 0) {

@@ -15,10 +15,26 @@ static bool rule_matches(const struct policy_rule *rule, const struct peer *peer
         return rule->kind == POLICY_RULE_USER ? rule->id == peer->uid : peer_is_in_group(peer, rule->id);
 }
 
+static const struct policy_rules *policy_rules(const struct config *config, const struct config_scope *scope, enum policy_right right)
+{
+        switch (right) {
+        case POLICY_RIGHT_ADMIN:
+                return &config->admin;
+        case POLICY_RIGHT_ROTATE:
+                return &scope->allow_rotate;
+        case POLICY_RIGHT_HISTORY:
+                return &scope->allow_history;
+        case POLICY_RIGHT_USE:
+        case POLICY_RIGHT_CREATE:
+                break;
+        }
+        return &scope->allow;
+}
+
 bool policy_decide(const struct config *config, const struct config_scope *scope, const struct peer *peer,
                    enum policy_right right, const char **ret_rule)
 {
-        const struct policy_rules *rules = right == POLICY_RIGHT_ADMIN ? &config->admin : &scope->allow;
+        const struct policy_rules *rules = policy_rules(config, scope, right);
         const char *decided = "no rule";
         bool allowed = false;
 

@@ -20,11 +20,11 @@ struct peer {
 };
 
 enum policy_right {
-        POLICY_RIGHT_USE,    /* get, check, evict by record, upgrade */
+        POLICY_RIGHT_USE,     /* get, check, evict by record, upgrade */
         POLICY_RIGHT_CREATE,  /* create, import */
         POLICY_RIGHT_ROTATE,  /* rotate, commit, abort, the pending key, rewrap, rekek, quiesce */
         POLICY_RIGHT_HISTORY, /* keys of retired versions, purge */
-        POLICY_RIGHT_ADMIN,  /* status, list, evict by id, lock, unlock; has no scope */
+        POLICY_RIGHT_ADMIN,   /* status, list, evict by id, lock, unlock; has no scope */
 };
 
 /**
@@ -34,5 +34,5 @@ enum policy_right {
  */
 bool policy_decide(const struct config *config, const struct config_scope *scope, const struct peer *peer,
                    enum policy_right right, const char **ret_rule);
-/** policy_right_name() - "use", "create", "admin". */
+/** policy_right_name() - "use", "create", "rotate", "history", "admin". */
 const char *policy_right_name(enum policy_right right);

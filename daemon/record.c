@@ -61,10 +61,10 @@ static int get_blob(json_t *object, const char *member, uint8_t **ret_data, size
         return 0;
 }
 
-/* Every member is one of @names (NULL-terminated), and each of them is there. */
-static bool members_are(json_t *object, const char *const *names, const char **why)
+/* Every member is one of @names or @optional (NULL-terminated), and each of @names is there. */
+static bool members_may_be(json_t *object, const char *const *names, const char *const *optional, const char **why)
 {
-        size_t n = 0;
+        size_t n = 0, n_optional = 0;
 
         if (!json_is_object(object))
                 return false;
@@ -74,10 +74,17 @@ static bool members_are(json_t *object, const char *const *names, const char **w
                         return false;
                 }
         }
-        if (json_object_size(object) == n)
+        for (; *optional; optional++)
+                n_optional += json_object_get(object, *optional) != NULL;
+        if (json_object_size(object) == n + n_optional)
                 return true;
         *why = "a member that no record has";
         return false;
+}
+
+static bool members_are(json_t *object, const char *const *names, const char **why)
+{
+        return members_may_be(object, names, (const char *const[]){ NULL }, why);
 }
 
 /* ---- parts ---- */
@@ -117,11 +124,11 @@ static int parse_wrap(struct record_wrap *wrap, json_t *object, const char **why
         return get_blob(object, "encrypted_dek", &wrap->wrapped, &wrap->n_wrapped, why);
 }
 
+static const char *const states[] = { [RECORD_STATE_PENDING] = "pending", [RECORD_STATE_CURRENT] = "current",
+                                      [RECORD_STATE_RETIRED] = "retired", [RECORD_STATE_DESTROYED] = "destroyed" };
+
 static bool parse_state(enum record_state *ret_state, const char *text)
 {
-        static const char *const states[] = { [RECORD_STATE_PENDING] = "pending", [RECORD_STATE_CURRENT] = "current",
-                                              [RECORD_STATE_RETIRED] = "retired", [RECORD_STATE_DESTROYED] = "destroyed" };
-
         for (unsigned i = 0; text && i < ELEMENTSOF(states); i++) {
                 if (strcmp(states[i], text) == 0) {
                         *ret_state = (enum record_state)i;
@@ -131,20 +138,44 @@ static bool parse_state(enum record_state *ret_state, const char *text)
         return false;
 }
 
+const char *record_state_text(enum record_state state)
+{
+        return states[state];
+}
+
+/* What only some states have. A record of before these members, with a retired version that does not say when, is one too. */
+static bool parse_state_members(struct record_version *v, json_t *object, const char **why)
+{
+        bool has_ended = v->state == RECORD_STATE_RETIRED || v->state == RECORD_STATE_DESTROYED;
+        const char *mode;
+
+        if (json_object_get(object, "ended_at") && (!has_ended || !get_date(object, "ended_at", &v->ended_at_usec, why)))
+                return *why = "ended_at", false;
+        if (!json_object_get(object, "journal_mode"))
+                return true;
+        mode = get_string(object, "journal_mode", 3, why);
+        v->restore_wal = mode && strcmp(mode, "wal") == 0 && v->state == RECORD_STATE_PENDING;
+        *why = "journal_mode";
+        return v->restore_wal;
+}
+
 static int parse_version(struct record_version *v, json_t *object, const char **why)
 {
         static const char *const members[] = { "number", "state", "created_at", "wraps", NULL };
+        static const char *const optional[] = { "ended_at", "journal_mode", NULL };
         static const char *const wrap_members[] = { "kek_id", "encrypted_dek", NULL };
         json_t *wraps, *wrap;
         size_t i;
         int r = 0;
 
         *why = "versions";
-        if (!members_are(object, members, why) || !get_number(object, "number", 1, UINT32_MAX, &v->number, why) ||
+        if (!members_may_be(object, members, optional, why) || !get_number(object, "number", 1, UINT32_MAX, &v->number, why) ||
             !get_date(object, "created_at", &v->created_at_usec, why))
                 return RECORD_E_DAMAGED;
         if (!parse_state(&v->state, get_string(object, "state", 16, why)))
                 return *why = "state", RECORD_E_DAMAGED;
+        if (!parse_state_members(v, object, why))
+                return RECORD_E_DAMAGED;
         wraps = json_object_get(object, "wraps");
         *why = "wraps";
         if (!json_is_array(wraps) || json_array_size(wraps) > RECORD_WRAPS_MAX ||
@@ -180,6 +211,8 @@ static int parse_versions(struct record *r, json_t *array, const char **why)
                         return result;
                 *why = "versions";
                 if (i > 0 && r->versions[i].number <= r->versions[i - 1].number)
+                        return RECORD_E_DAMAGED;
+                if (i > 0 && r->versions[i - 1].state == RECORD_STATE_PENDING) /* it is the last one */
                         return RECORD_E_DAMAGED;
                 n_current += r->versions[i].state == RECORD_STATE_CURRENT;
         }
@@ -352,6 +385,13 @@ const struct record_version *record_current(const struct record *r)
                         return &r->versions[i];
         }
         return NULL; /* not after record_parse() */
+}
+
+const struct record_version *record_pending(const struct record *r)
+{
+        const struct record_version *last = &r->versions[r->n_versions - 1];
+
+        return last->state == RECORD_STATE_PENDING ? last : NULL;
 }
 
 const struct record_version *record_version_find(const struct record *r, uint32_t number)

@@ -17,6 +17,9 @@ enum { RECORD_VERSIONS_MAX = 64, RECORD_WRAPS_MAX = 8 };
 
 enum record_state { RECORD_STATE_PENDING, RECORD_STATE_CURRENT, RECORD_STATE_RETIRED, RECORD_STATE_DESTROYED };
 
+/** record_state_text() - as in a record. */
+const char *record_state_text(enum record_state state);
+
 struct record_wrap {
         char *kek_id;
         uint8_t *wrapped;
@@ -106,5 +109,10 @@ struct record_next {
         uint64_t rotated_at_usec;              /* wall; 0 = never */
 };
 /** record_next_text() - the text of the record that follows @r: the same database, scope, cipher and context, other versions.
- *  @key: of the version that is current in @next, which signs. Return: as record_new_text(). */
+ *  @key: of the version that is current in @next, which signs. Where the limits need it, the oldest destroyed versions are left out; not the
+ *  last version, whose number tells the next one. With a pending version there is room to commit and to abort it too.
+ *  Return: as record_new_text(); -EMSGSIZE when the limits do not allow it. */
 int record_next_text(char **ret_text, size_t *ret_n, const struct record *r, const struct record_next *next, struct secret *key);
+/** record_versions_end() - end the rotation of @versions, whose last one is pending: it becomes the current one and the current one is
+ *  retired (@commit), or it is retired itself. @now_usec: wall. */
+void record_versions_end(struct record_version *versions, size_t n, bool commit, uint64_t now_usec);

@@ -54,6 +54,12 @@ static json_t *report_kms(const struct lkmd *d)
                          json_count(n->failures));
 }
 
+static json_t *report_leases(const struct lkmd *d)
+{
+        return json_pack("{s:o, s:o, s:o}", "held", json_count(d->leases.n_leases), "databases", json_count(d->leases.n_databases),
+                         "quiesced", json_count(d->leases.n_quiesced));
+}
+
 static json_t *report_stages(const struct lkmd *d)
 {
         json_t *stages = json_object();
@@ -78,13 +84,13 @@ int report_status(struct request *r)
         uint64_t uptime = (r->now_usec - d->started_usec) / USEC_PER_SEC;
 
         return request_report(
-                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o, s:s}, s:o, s:o, s:s}", "version",
+                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:{s:s, s:o, s:s}, s:o, s:o, s:o, s:s}", "version",
                              LKM_VERSION, "protocol", PROTOCOL_VERSION_MAX, "pid", (int)getpid(), "uptime_seconds",
                              json_count(uptime), "locked", d->locked, "reload_failed", d->reload_failed, "arena", report_arena(),
                              "cache", report_cache(d), "flights", json_count(d->n_flights), "connections",
                              json_count(d->n_connections), "kms", report_kms(d), "audit", "file", d->config->audit_file, "sequence",
                              json_count(audit_sequence(d->audit)), "last_error", d->audit_error ? strerror(-d->audit_error) : "",
-                             "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
+                             "leases", report_leases(d), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
 }
 
 /* ---- LIST ---- */
@@ -138,16 +144,15 @@ int report_list(struct request *r)
 
 static json_t *report_version(const struct record_version *v)
 {
-        static const char *const states[] = { [RECORD_STATE_PENDING] = "pending", [RECORD_STATE_CURRENT] = "current",
-                                              [RECORD_STATE_RETIRED] = "retired", [RECORD_STATE_DESTROYED] = "destroyed" };
         json_t *ids = json_array();
-        char created[CLOCK_TEXT_LENGTH + 1];
+        char created[CLOCK_TEXT_LENGTH + 1], ended[CLOCK_TEXT_LENGTH + 1];
 
         for (size_t i = 0; i < v->n_wraps; i++)
                 json_array_append_new(ids, json_string(v->wraps[i].kek_id));
         clock_format(created, v->created_at_usec);
-        return json_pack("{s:I, s:s, s:s, s:o}", "number", (json_int_t)v->number, "state", states[v->state], "created_at", created,
-                         "kek_ids", ids);
+        clock_format(ended, v->ended_at_usec);
+        return json_pack("{s:I, s:s, s:s, s:s?, s:o}", "number", (json_int_t)v->number, "state", record_state_text(v->state), "created_at",
+                         created, "ended_at", v->ended_at_usec ? ended : NULL, "kek_ids", ids);
 }
 
 int report_check(struct request *r)
@@ -182,10 +187,11 @@ int report_explain(struct request *r)
 
         for (size_t i = 0; i < peer->n_groups; i++)
                 json_array_append_new(groups, json_count(peer->groups[i]));
-        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
+        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
                                            (json_int_t)peer->uid, "gid", (json_int_t)peer->gid, "groups", groups, "rights", "use",
                                            report_right(r, POLICY_RIGHT_USE), "create", report_right(r, POLICY_RIGHT_CREATE),
-                                           "admin", report_right(r, POLICY_RIGHT_ADMIN)));
+                                           "rotate", report_right(r, POLICY_RIGHT_ROTATE), "history",
+                                           report_right(r, POLICY_RIGHT_HISTORY), "admin", report_right(r, POLICY_RIGHT_ADMIN)));
 }
 
 /* ---- KEK_DESCRIBE, KEK_CHECK, KEK_POLICY: the KMS worker's own report ---- */
@@ -196,4 +202,39 @@ int report_question(struct request *r)
         union message answer = { .report = { .number_ = MESSAGE_REPORT, .json = q->json } };
 
         return q->error ? request_refuse(r, flight_refusal(q->error), q->sentence) : request_answer(r, &answer);
+}
+
+/* ---- QUIESCE ---- */
+
+enum { HOLDERS_MAX = 256 };
+
+struct holders {
+        json_t *list;
+        bool more;
+};
+
+static bool report_holder(void *userdata, const struct peer *peer, bool yielded)
+{
+        struct holders *h = userdata;
+
+        h->more = json_array_size(h->list) == HOLDERS_MAX;
+        if (!h->more)
+                json_array_append_new(h->list, json_pack("{s:I, s:I, s:I, s:b}", "uid", (json_int_t)peer->uid, "gid",
+                                                         (json_int_t)peer->gid, "pid", (json_int_t)peer->pid, "yielded", yielded));
+        return !h->more;
+}
+
+int report_quiesce(struct request *r)
+{
+        struct holders h = { 0 };
+        bool quiet;
+
+        if (!r->connection)
+                return STAGE_DONE;
+        quiet = lease_is_quiet(&r->connection->leases);
+        if (!quiet && r->daemon->draining)
+                return request_refuse(r, PROTO_ERROR_SHUTTING_DOWN, NULL);
+        h.list = json_array();
+        lease_each(&r->connection->leases, report_holder, &h);
+        return request_report(r, json_pack("{s:b, s:o, s:b}", "quiet", quiet, "holders", h.list, "more", h.more));
 }

@@ -10,7 +10,7 @@
 /* The ways. Read this first. */
 
 static const struct stage get_stages[] = {
-        { STAGE_DECODE, stage_decode_record },
+        { STAGE_DECODE, stage_decode_get },
         { STAGE_AUTHORIZE, stage_authorize_use },
         { STAGE_CACHE, stage_cache },
         { STAGE_UNWRAP, stage_unwrap },
@@ -20,8 +20,19 @@ static const struct stage get_stages[] = {
         { STAGE_REPLY, stage_reply_key },
 };
 
+/* GET of a version that is not the current one: decode turns to this way. */
+static const struct stage get_version_stages[] = {
+        { STAGE_DECODE, stage_decode_get },
+        { STAGE_AUTHORIZE, stage_authorize_read },
+        { STAGE_CACHE, stage_cache_current },
+        { STAGE_UNWRAP, stage_change },
+        { STAGE_VERIFY, stage_verify_change },
+        { STAGE_AUDIT, stage_audit_change },
+        { STAGE_REPLY, stage_reply_version },
+};
+
 static const struct stage check_stages[] = {
-        { STAGE_DECODE, stage_decode_record },
+        { STAGE_DECODE, stage_decode_check },
         { STAGE_AUTHORIZE, stage_authorize_use },
         { STAGE_CACHE, stage_cache },
         { STAGE_UNWRAP, stage_unwrap },
@@ -56,6 +67,39 @@ static const struct stage upgrade_stages[] = {
         { STAGE_STORE, stage_store_new },
         { STAGE_AUDIT, stage_audit },
         { STAGE_REPLY, stage_reply_record },
+};
+
+static const struct stage import_stages[] = {
+        { STAGE_DECODE, stage_decode_import },
+        { STAGE_AUTHORIZE, stage_authorize_create },
+        { STAGE_UNWRAP, stage_import },
+        { STAGE_VERIFY, stage_verify },
+        { STAGE_STORE, stage_store_new },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_REPLY, stage_reply_record },
+};
+
+/* ROTATE, COMMIT, ABORT, REWRAP, REKEK: a record becomes the next one. */
+static const struct stage change_stages[] = {
+        { STAGE_DECODE, stage_decode_change },
+        { STAGE_AUTHORIZE, stage_authorize_rotate },
+        { STAGE_CACHE, stage_cache_current },
+        { STAGE_UNWRAP, stage_change },
+        { STAGE_VERIFY, stage_verify_change },
+        { STAGE_STORE, stage_store_next },
+        { STAGE_AUDIT, stage_audit_change },
+        { STAGE_REPLY, stage_reply_change },
+};
+
+static const struct stage purge_stages[] = {
+        { STAGE_DECODE, stage_decode_change },
+        { STAGE_AUTHORIZE, stage_authorize_history },
+        { STAGE_CACHE, stage_cache_current },
+        { STAGE_UNWRAP, stage_change },
+        { STAGE_VERIFY, stage_verify_change },
+        { STAGE_STORE, stage_store_next },
+        { STAGE_AUDIT, stage_audit_change },
+        { STAGE_REPLY, stage_reply_change },
 };
 
 static const struct stage evict_stages[] = {
@@ -100,6 +144,39 @@ static const struct stage kek_check_stages[] = {
         { STAGE_REPLY, report_question },
 };
 
+/* A lease is as good as its record's proof. */
+static const struct stage lease_stages[] = {
+        { STAGE_DECODE, stage_decode_lease },
+        { STAGE_AUTHORIZE, stage_authorize_use },
+        { STAGE_CACHE, stage_cache },
+        { STAGE_UNWRAP, stage_unwrap },
+        { STAGE_VERIFY, stage_verify },
+        { STAGE_STORE, stage_store },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_REPLY, stage_lease },
+};
+
+static const struct stage quiesce_stages[] = {
+        { STAGE_DECODE, stage_decode_lease },
+        { STAGE_AUTHORIZE, stage_authorize_rotate },
+        { STAGE_CACHE, stage_cache },
+        { STAGE_UNWRAP, stage_unwrap },
+        { STAGE_VERIFY, stage_verify },
+        { STAGE_STORE, stage_store },
+        { STAGE_AUDIT, stage_audit },
+        { STAGE_QUIESCE, stage_quiesce },
+        { STAGE_REPLY, report_quiesce },
+};
+
+/* These two are about what the connection holds already. */
+static const struct stage yield_stages[] = {
+        { STAGE_REPLY, stage_yield },
+};
+
+static const struct stage resume_stages[] = {
+        { STAGE_REPLY, stage_resume },
+};
+
 static const struct stage ping_stages[] = {
         { STAGE_REPLY, stage_reply_done },
 };
@@ -113,13 +190,19 @@ static const struct way {
         { MESSAGE_STATUS, status_stages },   { MESSAGE_LIST, list_stages },       { MESSAGE_LOCK, lock_stages },
         { MESSAGE_UNLOCK, lock_stages },     { MESSAGE_PING, ping_stages },       { MESSAGE_KEK_DESCRIBE, kek_stages },
         { MESSAGE_KEK_CHECK, kek_check_stages }, { MESSAGE_KEK_POLICY, kek_stages },
+        { MESSAGE_LEASE, lease_stages },     { MESSAGE_YIELD, yield_stages },     { MESSAGE_QUIESCE, quiesce_stages },
+        { MESSAGE_RESUME, resume_stages },
+        { MESSAGE_ROTATE, change_stages },   { MESSAGE_COMMIT, change_stages },   { MESSAGE_ABORT, change_stages },
+        { MESSAGE_REWRAP, change_stages },   { MESSAGE_REKEK, change_stages },    { MESSAGE_PURGE, purge_stages },
+        { MESSAGE_IMPORT, import_stages },
 };
 
 const char *stage_text(enum stage_name stage)
 {
         static const char *const names[] = {
                 [STAGE_DECODE] = "decode", [STAGE_AUTHORIZE] = "authorize", [STAGE_CACHE] = "cache", [STAGE_UNWRAP] = "unwrap",
-                [STAGE_VERIFY] = "verify", [STAGE_STORE] = "store",         [STAGE_AUDIT] = "audit", [STAGE_REPLY] = "reply",
+                [STAGE_VERIFY] = "verify", [STAGE_STORE] = "store",         [STAGE_AUDIT] = "audit", [STAGE_QUIESCE] = "quiesce",
+                [STAGE_REPLY] = "reply",
         };
 
         return names[stage];
@@ -134,6 +217,7 @@ static void request_deinit(struct request *r)
                 r->connection->n_waiting -= r->waits;
         }
         list_unlink(&r->link);
+        change_free(r->change);
         secret_unref(r->key);
         record_unref(r->record);
         config_unref(r->config);
@@ -173,6 +257,7 @@ int request_wait(struct request *r, struct list *waiters)
         r->connection->n_waiting++;
         waiting->message = NULL;
         waiting->entry = NULL;
+        waiting->flight = NULL;
         waiting->waits = true;
         waiting->stage++;
         /* What it owned has moved. */
@@ -180,6 +265,7 @@ int request_wait(struct request *r, struct list *waiters)
         r->record = NULL;
         r->config = NULL;
         r->text = NULL;
+        r->change = NULL;
         return STAGE_WAIT;
 }
 
@@ -194,6 +280,11 @@ void request_resume(struct request *r, struct flight *f)
         free(r);
         if (c)
                 connection_flush(c);
+}
+
+void request_turn(struct request *r)
+{
+        r->stage = get_version_stages;
 }
 
 int request_refresh(struct request *r)
@@ -211,7 +302,7 @@ int request_refresh(struct request *r)
         refresh = calloc(1, sizeof(*refresh));
         if (!refresh)
                 return -ENOMEM;
-        error = flight_start(&f, r->daemon, FLIGHT_UNWRAP, r->config, r->scope, r->record, r->digest);
+        error = flight_start(&f, r->daemon, FLIGHT_UNWRAP, r->config, r->scope, r->record, r->digest, NULL);
         if (error < 0) {
                 free(refresh);
                 return error;
@@ -270,7 +361,8 @@ static int request_greet(struct connection *c, uint32_t id, const struct message
         struct request r = { .daemon = c->daemon, .connection = c, .id = id };
         union message welcome = { .welcome = { .number_ = MESSAGE_WELCOME,
                                                .version = PROTOCOL_VERSION_MAX,
-                                               .features = BYTES_LITERAL("create get upgrade check evict explain status list lock kek"),
+                                               .features = BYTES_LITERAL("create get upgrade check evict explain status list lock kek "
+                                                                         "rotate import purge rewrap history lease"),
                                                .software = BYTES_LITERAL("lkmd " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
                                                .in_flight_max = IN_FLIGHT_MAX } };

@@ -6,7 +6,9 @@
  */
 #pragma once
 
+#include "daemon/change.h"
 #include "daemon/flight.h"
+#include "daemon/lease.h"
 #include "daemon/lkmd.h"
 #include "daemon/question.h"
 #include "daemon/released.h"
@@ -26,12 +28,14 @@ struct connection {
         struct list waiting; /* requests that wait, by link_connection */
         size_t n_waiting;
         struct released released;
+        struct lease_holder leases;
+        struct quiesce *quiesce; /* once it has asked for one */
 };
 
 struct request {
         struct lkmd *daemon;
         struct connection *connection; /* NULL when it went away, or for a refresh ahead */
-        struct list link;              /* in the waiters of a flight or question */
+        struct list link;              /* in the waiters of a flight, question or change */
         struct list link_connection;
         uint32_t id;
         uint16_t number; /* enum message_number */
@@ -46,7 +50,9 @@ struct request {
         struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs */
         struct flight *flight;     /* during verify, store */
         const struct question *question; /* once it is answered: during reply */
+        struct change *change;           /* owned; from unwrap on */
         const char *rule;
+        uint32_t quiesce_msec; /* of QUIESCE: how long to wait */
         char *text; /* record to answer with */
         size_t n_text;
         struct secret *key;
@@ -63,7 +69,7 @@ struct stage {
 
 /** request_begin() - take one whole frame. Return: 0; -EPROTO when the connection has to be closed after what is queued. */
 int request_begin(struct connection *c, const struct frame_header *header, const uint8_t *data, size_t n, uint64_t now);
-/** request_resume() - go on after the flight it waited for, or with NULL after a question. */
+/** request_resume() - go on after the flight it waited for, or with NULL after a question or a change. */
 void request_resume(struct request *r, struct flight *f);
 /** request_orphan() - its connection is closing. */
 void request_orphan(struct request *r);
@@ -81,8 +87,15 @@ int report_list(struct request *r);
 int report_check(struct request *r);
 int report_explain(struct request *r);
 int report_question(struct request *r);
+int report_quiesce(struct request *r);
 
 /** connection_sum_up_one() - write the audit lines of the keys that @c was given again. */
 void connection_sum_up_one(struct connection *c);
+/** connection_tell() - queue what the leases of @c have to be told. */
+void connection_tell(struct connection *c);
+/** connection_end_leases() - its client sends nothing more, so it can neither yield nor resume: as if it had gone. */
+void connection_end_leases(struct connection *c);
+/** connection_give_up_leases() - it is closing, and its requests are orphans already. */
+void connection_give_up_leases(struct connection *c);
 /** connection_flush() - a request answered outside the connection's own turn: send it. */
 void connection_flush(struct connection *c);

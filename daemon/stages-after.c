@@ -18,7 +18,7 @@ static int verify_failed(struct request *r, struct flight *f)
         struct cache *cache = r->daemon->cache;
         struct cache_entry *entry = f->kind == FLIGHT_UNWRAP ? cache_find(cache, f->digest, r->now_usec) : NULL;
 
-        if (entry && flight_is_outage(f)) {
+        if (entry && flight_is_outage(f->error)) {
                 entry->refreshing = false;
                 r->stale = !cache_entry_is_fresh(entry, r->now_usec);
                 cache_count(cache, !r->stale, r->stale);
@@ -66,7 +66,7 @@ static struct cache_times scope_times(const struct config_scope *scope)
                                      .max_age_usec = scope->cache_max_age_usec };
 }
 
-static int store(struct request *r, struct flight *f, const struct cache_item *from)
+int request_store(struct request *r, const struct cache_item *from)
 {
         struct cache_times times = scope_times(r->scope);
         struct cache_item item = *from;
@@ -78,13 +78,13 @@ static int store(struct request *r, struct flight *f, const struct cache_item *f
         if (r->scope->rotation_enabled)
                 item.rotation_due_usec = clock_add(item.rotated_wall_usec, r->scope->rotation_period_days * usec_per_day);
         r->entry = cache_store(r->daemon->cache, &item, &times, r->now_usec);
-        f->stored = true;
         lkmd_expire(r->daemon, r->now_usec);
         return STAGE_NEXT;
 }
 
 int stage_store(struct request *r)
 {
+        const struct record_version *pending;
         struct flight *f = r->flight;
 
         if (!f || f->error)
@@ -94,13 +94,15 @@ int stage_store(struct request *r)
                 if (r->entry)
                         return STAGE_NEXT;
         }
-        return store(r, f,
-                     &(struct cache_item){ .digest = f->digest,
-                                           .database_id = f->record->database_id,
-                                           .version = f->version,
-                                           .scope = f->record->scope,
-                                           .cipher = f->record->cipher,
-                                           .rotated_wall_usec = record_current(f->record)->created_at_usec });
+        f->stored = true;
+        pending = record_pending(f->record);
+        return request_store(r, &(struct cache_item){ .digest = f->digest,
+                                                      .database_id = f->record->database_id,
+                                                      .version = f->version,
+                                                      .pending = pending ? pending->number : 0,
+                                                      .scope = f->record->scope,
+                                                      .cipher = f->record->cipher,
+                                                      .rotated_wall_usec = record_current(f->record)->created_at_usec });
 }
 
 /* Build the record of a new or upgraded key; it is in the cache before the client has it. */
@@ -126,12 +128,12 @@ int stage_store_new(struct request *r)
         if (EVP_Digest(r->text, r->n_text, r->digest, NULL, EVP_sha256(), NULL) != 1)
                 return -EIO;
         item.rotated_wall_usec = t.rotated_at_usec ? t.rotated_at_usec : t.created_at_usec;
-        return store(r, f, &item);
+        return request_store(r, &item);
 }
 
 /* ---- audit ---- */
 
-static struct audit_event request_event(const struct request *r, const char *name)
+struct audit_event request_event(const struct request *r, const char *name)
 {
         struct audit_event event = { .event = name, .peer = &r->connection->peer, .connection = r->connection->number,
                                      .decision = "allow", .reason = r->rule, .stale = r->stale };
@@ -145,12 +147,20 @@ static struct audit_event request_event(const struct request *r, const char *nam
         return event;
 }
 
+int request_audit(struct request *r, const struct audit_event *event)
+{
+        if (lkmd_audit(r->daemon, event) < 0)
+                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
+        return STAGE_NEXT;
+}
+
 /* One line for each key that a connection is given; what it is given again is counted. */
 int stage_audit_release(struct request *r)
 {
         struct released *released;
         struct released_key *key;
         struct audit_event event;
+        int result;
 
         if (!r->connection)
                 return STAGE_DONE;
@@ -163,8 +173,9 @@ int stage_audit_release(struct request *r)
         event = request_event(r, "release");
         if (released_reserve(released) < 0)
                 return -ENOMEM;
-        if (lkmd_audit(r->daemon, &event) < 0)
-                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
+        result = request_audit(r, &event);
+        if (result != STAGE_NEXT)
+                return result;
         released_add(released, &(struct released_key){ .serial = r->entry->serial, .version = r->entry->version });
         memcpy(released_find(released, r->entry->serial)->database_id, r->entry->database_id, UUID_SIZE);
         return STAGE_NEXT;
@@ -173,9 +184,12 @@ int stage_audit_release(struct request *r)
 int stage_audit(struct request *r)
 {
         struct audit_event event;
-        const char *name = r->number == MESSAGE_CREATE ? "create"
+        const char *name = r->number == MESSAGE_CREATE    ? "create"
+                           : r->number == MESSAGE_IMPORT  ? "import"
                            : r->number == MESSAGE_UPGRADE ? "upgrade"
                            : r->number == MESSAGE_CHECK   ? "check"
+                           : r->number == MESSAGE_LEASE   ? "lease"
+                           : r->number == MESSAGE_QUIESCE ? "quiesce"
                            : r->number == MESSAGE_LOCK    ? "lock"
                            : r->number == MESSAGE_UNLOCK  ? "unlock"
                                                           : "kek-check";
@@ -190,9 +204,10 @@ int stage_audit(struct request *r)
                 snprintf(kek, sizeof(kek), "%.*s", (int)asked.n, (const char *)asked.data);
                 event.kek = kek;
         }
+        if (r->number != MESSAGE_LOCK)
+                return request_audit(r, &event);
         /* Locking protects: it is done whether the log can be written or not. */
-        if (lkmd_audit(r->daemon, &event) < 0 && r->number != MESSAGE_LOCK)
-                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
+        lkmd_audit(r->daemon, &event);
         return STAGE_NEXT;
 }
 
@@ -210,7 +225,8 @@ int stage_reply_key(struct request *r)
                                           .scope = bytes_from_string(entry->scope),
                                           .cipher_library = bytes_from_string(entry->cipher.library),
                                           .cipher_compatibility = entry->cipher.compatibility,
-                                          .page_size = entry->cipher.page_size } };
+                                          .page_size = entry->cipher.page_size,
+                                          .pending = entry->pending } };
 
         if (r->stale)
                 answer.key.flags |= KEY_FLAG_STALE;
@@ -225,7 +241,8 @@ int stage_reply_record(struct request *r)
                                              .record = { (const uint8_t *)r->text, r->n_text },
                                              .database_id = r->entry->database_id,
                                              .version = r->entry->version,
-                                             .scope = bytes_from_string(r->entry->scope) } };
+                                             .scope = bytes_from_string(r->entry->scope),
+                                             .pending = r->entry->pending } };
 
         return request_answer(r, &answer);
 }
@@ -258,7 +275,7 @@ int stage_evict(struct request *r)
         size_t n = 0;
 
         if (m->database_id) {
-                n = cache_evict_database(r->daemon->cache, m->database_id);
+                n = cache_evict_database(r->daemon->cache, m->database_id, NULL);
         } else if (r->entry) {
                 cache_evict(r->daemon->cache, TAKE_PTR(r->entry), CACHE_REASON_ASKED);
                 n = 1;

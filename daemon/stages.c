@@ -17,8 +17,7 @@ static int request_digest(struct request *r, struct bytes text)
         return 0;
 }
 
-/* Parse @text into r->record, or refuse. */
-static int request_parse(struct request *r, struct bytes text)
+int request_parse(struct request *r, struct bytes text)
 {
         const char *why = NULL;
         int error = record_parse(&r->record, text, &why);
@@ -41,6 +40,22 @@ static int request_find_scope(struct request *r, struct bytes name)
         return request_refuse(r, PROTO_ERROR_SCOPE_UNKNOWN, detail);
 }
 
+static struct bytes request_record(const struct request *r)
+{
+        const union message *m = r->message;
+
+        switch (m->number) {
+        case MESSAGE_CHECK:
+                return m->check.record;
+        case MESSAGE_LEASE:
+                return m->lease.record;
+        case MESSAGE_QUIESCE:
+                return m->quiesce.record;
+        default:
+                return m->get.record;
+        }
+}
+
 /* The scope of a record, or of the cache entry that was verified with the same bytes. A record of a scope that does not
  * exist here came from elsewhere. */
 static int request_find_record_scope(struct request *r, const char *name)
@@ -53,7 +68,7 @@ static int request_find_record_scope(struct request *r, const char *name)
 
 /* ---- decode ---- */
 
-static int decode_record(struct request *r, struct bytes text, struct bytes scope)
+int request_decode(struct request *r, struct bytes text, struct bytes scope, bool parse)
 {
         int result = request_digest(r, text);
         const char *name;
@@ -62,7 +77,7 @@ static int decode_record(struct request *r, struct bytes text, struct bytes scop
                 return result;
         r->entry = cache_find(r->daemon->cache, r->digest, r->now_usec);
         /* The bytes of a cached record were parsed and verified before: what they say is in the entry. */
-        if (!r->entry || r->number == MESSAGE_CHECK) {
+        if (!r->entry || parse) {
                 result = request_parse(r, text);
                 if (result != STAGE_NEXT)
                         return result;
@@ -75,18 +90,35 @@ static int decode_record(struct request *r, struct bytes text, struct bytes scop
         return request_find_record_scope(r, name);
 }
 
-int stage_decode_record(struct request *r)
+int stage_decode_check(struct request *r)
+{
+        return request_decode(r, r->message->check.record, r->message->check.scope, true);
+}
+
+/* A version that is not the current one goes another way: past the cache, and by another right. */
+int stage_decode_get(struct request *r)
+{
+        const struct message_get *m = &r->message->get;
+        int result = request_decode(r, m->record, m->scope, false);
+
+        if (result != STAGE_NEXT || m->version == 0 ||
+            m->version == (r->entry ? r->entry->version : record_current(r->record)->number))
+                return result;
+        if (!r->record)
+                result = request_parse(r, m->record);
+        if (result == STAGE_NEXT && !record_version_find(r->record, m->version))
+                return request_refuse(r, PROTO_ERROR_VERSION_UNKNOWN, NULL);
+        request_turn(r);
+        return result;
+}
+
+int stage_decode_lease(struct request *r)
 {
         const union message *m = r->message;
-        struct bytes text = m->number == MESSAGE_CHECK ? m->check.record : m->get.record;
-        struct bytes scope = m->number == MESSAGE_CHECK ? m->check.scope : m->get.scope;
-        uint32_t version;
-        int result = decode_record(r, text, scope);
 
-        if (result != STAGE_NEXT || m->number == MESSAGE_CHECK || m->get.version == 0)
-                return result;
-        version = r->entry ? r->entry->version : record_current(r->record)->number;
-        return version == m->get.version ? STAGE_NEXT : request_refuse(r, PROTO_ERROR_VERSION_UNKNOWN, NULL);
+        if (m->number == MESSAGE_QUIESCE)
+                r->quiesce_msec = m->quiesce.timeout_msec;
+        return request_decode(r, request_record(r), (struct bytes){ 0 }, false);
 }
 
 /* The scope named, or the only one that admits the caller. */
@@ -140,13 +172,21 @@ int stage_decode_upgrade(struct request *r)
         return decode_scope(r, m->scope);
 }
 
+int stage_decode_import(struct request *r)
+{
+        const struct message_import *m = &r->message->import;
+
+        decode_cipher(r, m->cipher_library, m->cipher_compatibility, m->page_size);
+        return decode_scope(r, m->scope);
+}
+
 int stage_decode_evict(struct request *r)
 {
         const struct message_evict *m = &r->message->evict;
 
         if ((m->record.n > 0) == (m->database_id != NULL))
                 return request_refuse(r, PROTO_ERROR_PROTOCOL, "EVICT takes a record or a database id");
-        return m->database_id ? STAGE_NEXT : decode_record(r, m->record, (struct bytes){ 0 });
+        return m->database_id ? STAGE_NEXT : request_decode(r, m->record, (struct bytes){ 0 }, false);
 }
 
 int stage_decode_explain(struct request *r)
@@ -168,7 +208,7 @@ int stage_decode_explain(struct request *r)
 
 /* ---- authorize ---- */
 
-static int authorize(struct request *r, enum policy_right right)
+int request_authorize(struct request *r, enum policy_right right)
 {
         struct audit_event event = { .event = "deny", .peer = &r->connection->peer, .connection = r->connection->number,
                                      .scope = r->scope ? r->scope->name : NULL, .decision = "deny",
@@ -193,22 +233,22 @@ static int authorize(struct request *r, enum policy_right right)
 
 int stage_authorize_use(struct request *r)
 {
-        return authorize(r, POLICY_RIGHT_USE);
+        return request_authorize(r, POLICY_RIGHT_USE);
 }
 
 int stage_authorize_create(struct request *r)
 {
-        return authorize(r, POLICY_RIGHT_CREATE);
+        return request_authorize(r, POLICY_RIGHT_CREATE);
 }
 
 int stage_authorize_admin(struct request *r)
 {
-        return authorize(r, POLICY_RIGHT_ADMIN);
+        return request_authorize(r, POLICY_RIGHT_ADMIN);
 }
 
 int stage_authorize_evict(struct request *r)
 {
-        return authorize(r, r->message->evict.database_id ? POLICY_RIGHT_ADMIN : POLICY_RIGHT_USE);
+        return request_authorize(r, r->message->evict.database_id ? POLICY_RIGHT_ADMIN : POLICY_RIGHT_USE);
 }
 
 /* ---- cache ---- */
@@ -229,17 +269,16 @@ int stage_cache(struct request *r)
 
 /* ---- unwrap ---- */
 
-static int unwrap_start(struct request *r, enum flight_kind kind)
+static int unwrap_start(struct request *r, enum flight_kind kind, struct secret *key)
 {
         struct flight *f;
-        int error = flight_start(&f, r->daemon, kind, r->config, r->scope, r->record, r->digest);
+        int error = flight_start(&f, r->daemon, kind, r->config, r->scope, r->record, r->digest, key);
 
         return error < 0 ? error : request_wait(r, &f->waiters);
 }
 
 int stage_unwrap(struct request *r)
 {
-        const union message *m = r->message;
         struct flight *f;
         int result;
 
@@ -250,16 +289,21 @@ int stage_unwrap(struct request *r)
         if (f)
                 return request_wait(r, &f->waiters);
         if (!r->record) { /* stale in the cache: the entry has no wraps */
-                result = request_parse(r, m->number == MESSAGE_CHECK ? m->check.record : m->get.record);
+                result = request_parse(r, request_record(r));
                 if (result != STAGE_NEXT)
                         return result;
         }
-        return unwrap_start(r, FLIGHT_UNWRAP);
+        return unwrap_start(r, FLIGHT_UNWRAP, NULL);
 }
 
 int stage_generate(struct request *r)
 {
-        return unwrap_start(r, FLIGHT_GENERATE);
+        return unwrap_start(r, FLIGHT_GENERATE, NULL);
+}
+
+int stage_import(struct request *r)
+{
+        return unwrap_start(r, FLIGHT_IMPORT, r->message->import.key);
 }
 
 int stage_rewrap(struct request *r)
@@ -272,7 +316,7 @@ int stage_rewrap(struct request *r)
         /* The first format binds a wrap by these pairs alone: they have to be the scope's. */
         if (!same)
                 return request_refuse(r, PROTO_ERROR_RECORD_FOREIGN, "its encryption context is not the scope's");
-        return unwrap_start(r, FLIGHT_REWRAP);
+        return unwrap_start(r, FLIGHT_REWRAP, NULL);
 }
 
 int stage_ask_kms(struct request *r)

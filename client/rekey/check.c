@@ -157,7 +157,7 @@ static int roll_back(const struct work *work)
 }
 
 /* A journal is hot when it has a header, and nobody holds RESERVED: whoever wrote it has died. */
-static int journal_is_hot(const struct work *work, bool *ret_hot)
+int check_journal_is_hot(const struct work *work, bool *ret_hot)
 {
         _cleanup_(freep) char *path = NULL;
         _cleanup_(closep) int fd = -1;
@@ -177,7 +177,7 @@ int check_journal(const struct work *work)
 {
         bool hot;
         uint64_t n;
-        int r = journal_is_hot(work, &hot);
+        int r = check_journal_is_hot(work, &hot);
 
         if (r || !hot)
                 return r;
@@ -190,7 +190,7 @@ int check_journal(const struct work *work)
         meter_hide_wal(false);
         meter_end();
         if (r == 0)
-                r = journal_is_hot(work, &hot);
+                r = check_journal_is_hot(work, &hot);
         if (r == 0 && hot)
                 r = answer_refuse(LKM_E_IO, "%s-journal, which an interrupted program left, could not be rolled back. Check the owner, the permissions and "
                                             "the free space of its folder, then ask again; delete nothing.",

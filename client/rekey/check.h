@@ -19,5 +19,7 @@ int check_space(const char *path, const char *named, uint64_t n, const char *doi
  * Return: 0, or the error told.
  */
 int check_database(const struct work *work, bool whole, unsigned *ret_compatibility);
+/** check_journal_is_hot() - whether the next one who opens the database rolls a journal back. Return: 0, or LKM_E_IO told. */
+int check_journal_is_hot(const struct work *work, bool *ret_hot);
 /** check_journal() - roll a hot journal back, as SQLite does for whoever opens the database next. Return: 0, or the error told. */
 int check_journal(const struct work *work);

@@ -114,6 +114,31 @@ static int fill(const struct work *work, const char *path, const struct settings
         return r == 0 ? copy(&h, work, s) : r;
 }
 
+/* What is there already may be the copy of an earlier call, which was interrupted after that. Nothing else about it matters, nor is it changed. */
+static int compare_existing(const struct work *work, const char *path)
+{
+        _cleanup_(handle_deinit) struct handle h = { 0 };
+        int r = handle_open(&h, work, work->path, NULL, 0, 0, SQLITE_OPEN_READWRITE);
+
+        if (r == 0)
+                r = handle_do(&h, "SELECT count(*) FROM sqlite_master");
+        if (r == 0)
+                r = handle_attach(&h, work, path, work->keys[0].secret, work_compatibility(work), work->job.page_size);
+        if (r == 0)
+                r = handle_do(&h, "BEGIN");
+        if (r == 0)
+                r = compare_schemas(&h, work);
+        if (r == 0)
+                r = compare_tables(&h, work);
+        if (r == 0)
+                r = handle_do(&h, "COMMIT; DETACH target");
+        if (r == 0 || r == LKM_E_BUSY)
+                return r;
+        return answer_refuse(LKM_E_EXISTS, "There is a file %s already, which is no copy of %s as that is now, and nothing is overwritten. Choose another path for "
+                                           "the new database.",
+                             work->target, work->database);
+}
+
 static int set_journal_mode(const struct work *work, const char *path, const struct settings *s)
 {
         _cleanup_(handle_deinit) struct handle h = { 0 };
@@ -136,6 +161,7 @@ int export_run(struct work *work)
 {
         _cleanup_(target_deinit) struct target target = TARGET_INIT;
         _cleanup_(settings_deinit) struct settings settings = { 0 };
+        struct stat status;
         uint64_t n, wal;
         int r = check_plaintext(work, &n);
 
@@ -143,6 +169,8 @@ int export_run(struct work *work)
                 r = check_side(work, "-wal", &wal);
         if (r == 0)
                 r = settings_read(&settings, work);
+        if (r == 0 && lstat(work->target, &status) == 0 && S_ISREG(status.st_mode))
+                return compare_existing(work, work->target);
         if (r == 0)
                 r = target_begin(&target, work, n + wal);
         if (r)

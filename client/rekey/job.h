@@ -16,6 +16,7 @@
  *     pages TOTAL ZERO UNKNOWN     probe, salvage: pages in all; of zeros only (which fit every key); that fit no key
  *     opens VERSION                probe: the key with which SQLCipher opens the database and every page fits. None: no such line
  *     empty                        probe: there is no database, or it has no bytes
+ *     library MAJOR                probe, after `empty`: the SQLCipher that would write one, 3 or 4
  *     range FIRST LAST VERSION     salvage: pages FIRST to LAST, from 1, fit that key; VERSION 0: none
  *     table NAME ROWS              export: a table, and how many rows were copied and counted again
  *     error NUMBER SENTENCE        enum lkm_error, and the sentence for people
@@ -26,8 +27,9 @@
  * | check   | the current one | refuses what `rekey` would refuse; changes nothing |
  * | rekey   | the current one, the new one | re-encrypts the database; changes nothing else |
  * | probe   | any number | rolls a hot journal back, as SQLite does, then checks every page; with REKEY_RESTORE_WAL, sets WAL mode when exactly one opens |
- * | salvage | any number; the first one is the target's | without TARGET tells page by page; with it, writes a new file under the first key if every page fits one |
- * | export  | the new one | copies a plaintext DATABASE into a new encrypted TARGET, and compares the two |
+ * | salvage | any number; the first one is the target's | without TARGET tells page by page; with it, writes a new file under the first key if every page fits one. Never
+ * |         | | writes to DATABASE, nor has a journal rolled back: with a hot one it refuses to write TARGET |
+ * | export  | the new one | copies a plaintext DATABASE into a new encrypted TARGET, and compares the two; a TARGET that is there already is compared only |
  */
 #pragma once
 

@@ -83,6 +83,7 @@ int probe_run(struct work *work)
 
         if (stat(work->path, &status) < 0 ? errno == ENOENT : S_ISREG(status.st_mode) && status.st_size == 0) {
                 answer_line("empty");
+                answer_line("library %u", work->library);
                 return 0;
         }
         r = check_file(work, false, NULL);

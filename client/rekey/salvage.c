@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * salvage: for a file that has pages of several keys, as a connection leaves it that was used after its rekey had failed. Tells which pages fit which
- * key; and writes a new file under one key, when each page fits one. The database itself stays as it is, but for a journal that SQLite would roll
- * back at the next opening in any case: what is half written is not to be rebuilt.
+ * key; and writes a new file under one key, when each page fits one. The database itself stays as it is, and so does a journal that SQLite would
+ * roll back: that may be the cure or the end of it. What is half written is looked at, but not rebuilt.
  */
 #include <errno.h>
 
@@ -143,6 +143,19 @@ static int refuse_unknown(const struct work *work, const struct scan *scan)
                              (unsigned long long)scan->first_unknown);
 }
 
+static int refuse_hot(const struct work *work)
+{
+        bool hot = false;
+        int r = check_journal_is_hot(work, &hot);
+
+        if (r || !hot)
+                return r;
+        return answer_refuse(LKM_E_MIXED,
+                             "%s is half written: its -journal has yet to be rolled back, which may be the cure. Copy both files to a safe place, have the "
+                             "journal rolled back by `lkmctl recover` or by opening the database, and salvage what is then still needed.",
+                             work->database);
+}
+
 int salvage_run(struct work *work)
 {
         _cleanup_(image_deinit) struct image image = IMAGE_INIT;
@@ -150,8 +163,8 @@ int salvage_run(struct work *work)
         struct ranges ranges = { .work = work };
         int r = check_file(work, false, NULL);
 
-        if (r == 0)
-                r = check_journal(work);
+        if (r == 0 && work->target)
+                r = refuse_hot(work);
         if (r == 0)
                 r = image_open(&image, work);
         if (r == 0 && image.n_bytes == 0)

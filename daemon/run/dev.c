@@ -162,9 +162,10 @@ static int make_config(const struct dev_paths *p)
                      "\n"
                      "[scope default]\n"
                      "keks = local\n"
-                     "allow = uid:%u\n",
+                     "allow = uid:%u\n"
+                     "allow_history = uid:%u\n",
                      geteuid(), p->run_directory, p->run_is_private ? "0600" : "0666", p->run_directory,
-                     p->state_directory, geteuid(), p->kek, geteuid());
+                     p->state_directory, geteuid(), p->kek, geteuid(), geteuid());
         if (n < 0) {
                 log_error("out of memory");
                 return -ENOMEM;

@@ -143,6 +143,7 @@ def main():
         sockets = [os.path.join(directory, str(i), "lkm.sock") for i in range(3)]
         show(under_lkm(directory, bench, figures, "get"))
         show(under_lkm(directory, f"{build}/tests/bench/bench-open", figures, directory))
+        show(under_lkm(directory, f"{build}/tests/bench/bench-rotate", figures, directory, "100"))
         show(under_lkm(directory, bench, figures, "connections", *sockets, lkmd=("",) * 3))
         more = bench_kms(directory)
         if can_lock(8 << 20):

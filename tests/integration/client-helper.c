@@ -2,6 +2,7 @@
 /* client-helper: an application of liblkm and lkm-sqlcipher, as their manuals say, for the integration tests. Each command prints what
  * came of it; an error as its name and, on the next line, its sentence. */
 #define SQLITE_HAS_CODEC 1
+#include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -313,6 +314,188 @@ static int command_threads(char **a)
         return 0;
 }
 
+/* ---- rotation ---- */
+
+/** What the callback of a rotation does: nothing but tell, wait for a line, or cancel, when a phase begins or is half done. */
+struct watch {
+        unsigned phase; /* the last that was told */
+        const char *what;
+        unsigned at;
+        bool acted;
+        unsigned calls;
+        uint64_t done, total;
+};
+
+static int watch_progress(void *userdata, const struct lkm_progress *progress)
+{
+        struct watch *w = userdata;
+
+        if (w->phase != (unsigned)progress->phase)
+                printf("phase %u\n", (unsigned)progress->phase);
+        if (w->phase > (unsigned)progress->phase || progress->done > progress->total ||
+            (w->phase == (unsigned)progress->phase && progress->total == w->total && progress->done < w->done))
+                printf("backwards\n");
+        w->phase = (unsigned)progress->phase;
+        w->done = progress->done;
+        w->total = progress->total;
+        fflush(stdout);
+        if (w->acted || !w->what || w->at != w->phase)
+                return 0;
+        if (strcmp(w->what, "tick") == 0) {
+                printf("tick\n");
+                fflush(stdout);
+                return 0;
+        }
+        if (strcmp(w->what, "half") == 0 && progress->done * 2 < progress->total + 1)
+                return 0;
+        /* At the third call: in the middle of something. */
+        if (strcmp(w->what, "late") == 0 && ++w->calls < 3)
+                return 0;
+        w->acted = true;
+        if (strcmp(w->what, "late") == 0) {
+                printf("cancelled\n");
+                fflush(stdout);
+        }
+        if (strcmp(w->what, "hold") == 0)
+                wait_for_line("holding");
+        return strcmp(w->what, "hold") == 0 ? 0 : 1;
+}
+
+/* rotate TIMEOUT-MSEC DB [hold|cancel|half|late|tick PHASE] */
+static int command_rotate(char **a)
+{
+        struct watch watch = { .what = a[2], .at = a[2] && a[3] ? (unsigned)strtoul(a[3], NULL, 10) : 0 };
+        struct lkm_rotate_options options = { .progress = watch_progress,
+                                              .userdata = &watch,
+                                              .timeout_msec = (uint32_t)strtoul(a[0], NULL, 10) };
+        struct lkm *lkm = NULL;
+        int r;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        r = lkm_rotate(lkm, a[1], &options);
+        r = say(r, r ? lkm_error_message(lkm) : "");
+        lkm_free(&lkm);
+        return r;
+}
+
+/* rotate-own DB: while this process has it open, in a transaction, and again when it was closed */
+static int command_rotate_own(char **a)
+{
+        struct lkm_rotate_options options = { .timeout_msec = 1 };
+        struct lkm *lkm = NULL;
+        sqlite3 *db;
+        int r = lkm_sqlcipher_open(a[0], 0, NULL, &db);
+
+        if (r)
+                return say(r, lkm_sqlcipher_message());
+        must(lkm_connect(&lkm, NULL), lkm);
+        sqlite3_exec(db, "BEGIN IMMEDIATE; INSERT INTO t VALUES('own')", NULL, NULL, NULL);
+        r = lkm_rotate(lkm, a[0], &options);
+        say(r, lkm_error_message(lkm));
+        if (sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK || sqlite3_close(db) != SQLITE_OK)
+                return 1;
+        r = lkm_rotate(lkm, a[0], NULL);
+        r = say(r, r ? lkm_error_message(lkm) : "");
+        lkm_free(&lkm);
+        return r;
+}
+
+/* recover TIMEOUT-MSEC DB */
+static int command_recover(char **a)
+{
+        static const char *const names[] = { "NOTHING", "FINISHED", "UNDONE" };
+        struct lkm_rotate_options options = { .timeout_msec = (uint32_t)strtoul(a[0], NULL, 10) };
+        enum lkm_recovery recovery;
+        struct lkm *lkm = NULL;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_recover(lkm, a[1], &options, &recovery), lkm);
+        puts(names[recovery]);
+        lkm_free(&lkm);
+        return 0;
+}
+
+/* needs DB */
+static int command_needs(char **a)
+{
+        struct lkm *lkm = NULL;
+        int needed;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_needs_rotation(lkm, a[0], &needed), lkm);
+        printf("%d\n", needed);
+        lkm_free(&lkm);
+        return 0;
+}
+
+/* load DB [SCOPE [TIMEOUT-MSEC]]: the version, and that of a rotation which has not ended */
+static int command_load(char **a)
+{
+        struct lkm_options connect = { .timeout_msec = a[1] && a[2] ? (uint32_t)strtoul(a[2], NULL, 10) : 0 };
+        struct lkm_key_info info;
+        struct lkm *lkm = NULL;
+        struct lkm_key *key;
+
+        must(lkm_connect(&lkm, &connect), lkm);
+        must(lkm_load(lkm, a[0], a[1] && *a[1] ? a[1] : NULL, &key), lkm);
+        lkm_key_info(key, &info);
+        printf("%u %u\n", (unsigned)info.version, (unsigned)info.pending);
+        lkm_key_free(&key);
+        lkm_free(&lkm);
+        return 0;
+}
+
+/* load-version DB VERSION FILE SQL: a file, such as a backup, under that key of the database */
+static int command_load_version(char **a)
+{
+        struct lkm_key_info info;
+        struct lkm *lkm = NULL;
+        struct lkm_key *key;
+        const uint8_t *text;
+        sqlite3 *db;
+        size_t n;
+        int code;
+
+        must(lkm_connect(&lkm, NULL), lkm);
+        must(lkm_load_version(lkm, a[0], (uint32_t)strtoul(a[1], NULL, 10), &key), lkm);
+        lkm_key_info(key, &info);
+        must(lkm_key_view_begin(key, LKM_FORMAT_PRAGMA, &text, &n), NULL);
+        if (sqlite3_open(a[2], &db) != SQLITE_OK || sqlite3_key(db, text, (int)n) != SQLITE_OK)
+                return 1;
+        lkm_key_view_end(key, &text);
+        code = sqlite3_exec(db, a[3], print_row, NULL, NULL);
+        if (code != SQLITE_OK)
+                printf("%s\n", sqlite3_errmsg(db));
+        sqlite3_close(db);
+        printf("version %u\n", (unsigned)info.version);
+        lkm_key_free(&key);
+        lkm_free(&lkm);
+        return code == SQLITE_OK ? 0 : 1;
+}
+
+static bool hold_when_loaded;
+
+/* Around liblkm's: between a key that was loaded and the database that is opened with it, a rotation may come and go. */
+int lkm_load(struct lkm *lkm, const char *database_path, const char *scope, struct lkm_key **ret_key)
+{
+        int (*next)(struct lkm *, const char *, const char *, struct lkm_key **) =
+                (int (*)(struct lkm *, const char *, const char *, struct lkm_key **))(uintptr_t)dlsym(RTLD_NEXT, "lkm_load");
+        int r = next(lkm, database_path, scope, ret_key);
+
+        if (hold_when_loaded) {
+                hold_when_loaded = false;
+                wait_for_line("loaded");
+        }
+        return r;
+}
+
+/* open-late FLAGS TIMEOUT-MSEC DB SQL: waits when it has the key */
+static int command_open_late(char **a)
+{
+        hold_when_loaded = true;
+        return command_open(a);
+}
+
 int main(int argc, char **argv)
 {
         static const struct {
@@ -329,6 +512,13 @@ int main(int argc, char **argv)
                 { "fork", 1, command_fork },
                 { "threads", 1, command_threads },
                 { "handles", 1, command_handles },
+                { "rotate", 2, command_rotate },
+                { "rotate-own", 1, command_rotate_own },
+                { "recover", 2, command_recover },
+                { "needs", 1, command_needs },
+                { "load", 1, command_load },
+                { "load-version", 4, command_load_version },
+                { "open-late", 4, command_open_late },
         };
 
         for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++) {

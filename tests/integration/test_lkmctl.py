@@ -202,7 +202,7 @@ class CommandLine(unittest.TestCase):
         self.help = lkmctl("--help").stdout.decode()
         # Of two words where the second one is no argument: those are in capitals.
         self.commands = re.findall(r"^  ([a-z]+(?: [a-z]+)?)", self.help.split("Options:")[0], re.MULTILINE)
-        self.options = dict(re.findall(r"^  (--[a-z]+).*?(?:\[([a-z ]+)\])?$", self.help.split("Options:")[1], re.MULTILINE))
+        self.options = dict(re.findall(r"^  (--[a-z-]+).*?(?:\[([a-z ]+)\])?$", self.help.split("Options:")[1], re.MULTILINE))
 
     def complete(self, *words):
         script = f"source {COMPLETION}; COMP_WORDS=(lkmctl \"$@\"); COMP_CWORD=$#; _lkmctl; printf '%s\\n' \"${{COMPREPLY[@]}}\""

@@ -36,6 +36,18 @@ class Readme(unittest.TestCase):
         self.assertIn('path "transit/datakey/plaintext/lkm"', printed)
         self.assertRegex(printed, r"vault +vault +yes")
 
+    def test_rotation(self):
+        printed = self.type("Rotation")
+        self.assertRegex(printed, r"patients.db: rotated to version 2: ")
+        self.assertRegex(printed, r"1 +retired +\S+Z +\S+Z +local:")
+        self.assertIn("1 database: 1 with nothing to do", printed)
+
+    def test_moving_in(self):
+        printed = self.type("Moving in")
+        self.assertRegex(printed, r"patients\.db: adopted: key 2")
+        self.assertRegex(printed, r"(?m)^visit +1$")
+        self.assertRegex(printed, r"(?m)^Ada$")
+
 
 if __name__ == "__main__":
     unittest.main()

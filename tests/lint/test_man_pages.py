@@ -53,7 +53,7 @@ class ManPages(unittest.TestCase):
         self.assertEqual(set(re.findall(r"^\*(LKM_E_\w+)\* \((\d+)\)\n\t(.*)$", text, re.M)), wanted)
 
     def test_each_option_of_the_configuration_is_there_with_its_default(self):
-        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)(?:, [A-Z |]+)? \}', read("daemon/config.c"))
+        table = re.findall(r'\{ SECTION_(\w+), "(\w+)",[^}]*?(NULL|"[^"]*"),\s+(?:true|false)(?:, [A-Z |]+)?(?:, 0, "\w+")? \}', read("daemon/config.c"))
         self.assertEqual(len(table), len(re.findall(r"^ +\{ SECTION_", read("daemon/config.c"), re.M)))
         text = page("lkmd.conf.5")
         written = []
@@ -90,7 +90,7 @@ class ManPages(unittest.TestCase):
         offered += [f"{group} {name}" for group, names in words.items() for name in names.split()]
         self.assertEqual(offered, commands_of_lkmctl())
         everywhere, of_command = set(), {}
-        for option, rest in re.findall(r"^  (--\w+)(.*)$", text, re.M):
+        for option, rest in re.findall(r"^  (--[\w-]+)(.*)$", text, re.M):
             commands = re.search(r"\[([a-z ]+)\]$", rest)
             if not commands:
                 everywhere.add(option)

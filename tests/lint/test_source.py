@@ -5,7 +5,7 @@ import re
 import unittest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-FOLDERS = ("common", "proto", "daemon", "client", "tests", "packaging")
+FOLDERS = ("common", "proto", "daemon", "client", "systemd", "tests", "packaging")
 MAY_INCLUDE = {"common": {"common"}, "proto": {"common", "proto"}, "daemon": {"common", "proto", "daemon"},
                "client": {"common", "proto", "client"}}
 

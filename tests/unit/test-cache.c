@@ -130,7 +130,7 @@ START_TEST(a_database_is_evicted_with_all_its_records)
 
         store(1, 0, &times);
         store(2, 0, &times);
-        ck_assert_uint_eq(cache_evict_database(cache, id), 1);
+        ck_assert_uint_eq(cache_evict_database(cache, id, NULL), 1);
         ck_assert_ptr_null(find(1, 1));
         ck_assert_ptr_nonnull(find(2, 1));
 }

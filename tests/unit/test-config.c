@@ -93,6 +93,26 @@ START_TEST(values_are_read)
 }
 END_TEST
 
+START_TEST(rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_history)
+{
+        _cleanup_(config_unrefp) struct config *c =
+                read_good(SCOPE "allow = uid:7 gid:8\n[scope t]\nkeks = local\nallow = uid:7\nallow_rotate = uid:9\nallow_history = uid:10\n"
+                                "[scope u]\nkeks = local\nallow = uid:7\nallow_rotate =\n");
+
+        ck_assert_uint_eq(c->scopes[0].allow_rotate.n, 2);
+        ck_assert_uint_eq(c->scopes[0].allow_rotate.rule[0].id, 7);
+        ck_assert_str_eq(c->scopes[0].allow_rotate.rule[1].text, "gid:8");
+        ck_assert_uint_eq(c->scopes[0].allow_history.n, 0);
+        ck_assert_uint_eq(c->scopes[1].allow_rotate.n, 1);
+        ck_assert_uint_eq(c->scopes[1].allow_rotate.rule[0].id, 9);
+        ck_assert_uint_eq(c->scopes[1].allow_history.rule[0].id, 10);
+        ck_assert_uint_eq(c->scopes[1].allow.n, 1);
+        ck_assert_uint_eq(c->scopes[2].allow_rotate.n, 0); /* given, and empty: nobody */
+        refuse(SCOPE "allow_rotate = root\n", 6, "user:NAME");
+        refuse(SCOPE "allow_history = root\n", 6, "user:NAME");
+}
+END_TEST
+
 START_TEST(every_mistake_is_told_with_its_line)
 {
         refuse("[lkmd]\nsockte = /x\n", 2, "unknown key sockte");
@@ -423,6 +443,7 @@ int main(void)
 {
         const struct promise all[] = { { defaults_are_those_of_the_table },
                                        { values_are_read },
+                                       { rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_history },
                                        { every_mistake_is_told_with_its_line },
                                        { a_line_too_long_is_told_not_cut },
                                        { a_drop_in_wins_and_its_mistakes_name_it },

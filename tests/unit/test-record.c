@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <jansson.h>
 
 #include "daemon/record.h"
@@ -200,6 +201,349 @@ START_TEST(truncation_at_every_byte_is_refused)
 }
 END_TEST
 
+/* ---- versions ---- */
+
+static char kek_id[] = "local:525835bd-ac9e-4218-9580-ba84ec28098a";
+static uint8_t large_blob[WRAPPED_MAX] = { 4, 5, 6 };
+
+/* Versions 1 to @n with one wrap each, none for destroyed ones. */
+static void fill(struct record_version *versions, size_t n, const enum record_state *states)
+{
+        memset(versions, 0, n * sizeof(*versions));
+        for (size_t i = 0; i < n; i++) {
+                versions[i].number = (uint32_t)i + 1;
+                versions[i].state = states[i];
+                versions[i].created_at_usec = UINT64_C(1700000000000000);
+                versions[i].n_wraps = states[i] != RECORD_STATE_DESTROYED;
+                versions[i].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = blob, .n_wrapped = sizeof(blob) };
+                if (states[i] == RECORD_STATE_RETIRED || states[i] == RECORD_STATE_DESTROYED)
+                        versions[i].ended_at_usec = UINT64_C(1710000000000000);
+        }
+}
+
+static struct record *parsed(const char *json)
+{
+        struct record *r = NULL;
+        const char *why = "";
+
+        ck_assert_msg(record_parse(&r, bytes_from_string(json), &why) == 0, "%s", why);
+        return r;
+}
+
+/* record_next_text() on the record of setup(); the text replaces the one that the tests look at. */
+static int make_next(const struct record_version *versions, size_t n)
+{
+        _cleanup_(record_unrefp) struct record *r = parsed(text);
+        struct record_next next = { .n_versions = n, .versions = versions, .rotated_at_usec = UINT64_C(1720000000000000) };
+        char *made = NULL;
+        int result = record_next_text(&made, &n_text, r, &next, key);
+
+        if (result == 0) {
+                free(text);
+                text = made;
+        }
+        return result;
+}
+
+START_TEST(each_combination_of_states_is_allowed_or_refused_by_the_rules)
+{
+        unsigned n_allowed = 0;
+
+        /* Three versions in each of four states. Made by hand: record_next_text() takes good ones only. */
+        for (unsigned i = 0; i < 64; i++) {
+                enum record_state states[3] = { i & 3, i >> 2 & 3, i >> 4 & 3 };
+                json_t *root = json_loads(text, 0, NULL), *first = json_array_get(json_object_get(root, "versions"), 0), *versions = json_array();
+                _cleanup_(record_unrefp) struct record *r = NULL;
+                unsigned n_current = 0, current = 0;
+                bool pending_inside = false, allowed;
+                _cleanup_(freep) char *dump = NULL;
+                const char *why;
+
+                for (unsigned j = 0; j < 3; j++) {
+                        json_t *version = json_deep_copy(first);
+
+                        json_object_set_new(version, "number", json_integer(j + 1));
+                        json_object_set_new(version, "state", json_string(record_state_text(states[j])));
+                        if (states[j] == RECORD_STATE_DESTROYED)
+                                json_object_set_new(version, "wraps", json_array());
+                        json_array_append_new(versions, version);
+                        n_current += states[j] == RECORD_STATE_CURRENT;
+                        current = states[j] == RECORD_STATE_CURRENT ? j + 1 : current;
+                        pending_inside |= j < 2 && states[j] == RECORD_STATE_PENDING;
+                }
+                json_object_set_new(root, "versions", versions);
+                json_object_set_new(root, "version", json_integer(current ? current : 1));
+                dump = json_dumps(root, 0);
+                json_decref(root);
+                allowed = n_current == 1 && !pending_inside;
+                n_allowed += allowed;
+                ck_assert_int_eq(record_parse(&r, bytes_from_string(dump), &why), allowed ? 0 : RECORD_E_DAMAGED);
+                if (!allowed)
+                        continue;
+                ck_assert_uint_eq(record_current(r)->number, current);
+                ck_assert_ptr_eq(record_pending(r), states[2] == RECORD_STATE_PENDING ? &r->versions[2] : NULL);
+        }
+        ck_assert_uint_eq(n_allowed, 4 + 4 + 4 + 4);
+}
+END_TEST
+
+START_TEST(a_version_has_wraps_unless_it_was_destroyed)
+{
+        for (unsigned i = RECORD_STATE_PENDING; i <= RECORD_STATE_DESTROYED; i++) {
+                enum record_state states[2] = { i == RECORD_STATE_CURRENT ? RECORD_STATE_RETIRED : RECORD_STATE_CURRENT, i };
+                struct record_version versions[2];
+                _cleanup_(freep) char *dump = NULL;
+                json_t *root, *version;
+
+                build("medical", 1);
+                fill(versions, 2, states);
+                ck_assert_int_eq(make_next(versions, 2), 0);
+                ck_assert_int_eq(judge(text, n_text), 0);
+                root = json_loads(text, 0, NULL);
+                version = json_array_get(json_object_get(root, "versions"), 1);
+                json_object_set_new(version, "wraps", i == RECORD_STATE_DESTROYED
+                                                              ? json_deep_copy(json_object_get(json_array_get(json_object_get(root, "versions"), 0), "wraps"))
+                                                              : json_array());
+                dump = json_dumps(root, 0);
+                json_decref(root);
+                ck_assert_int_eq(judge(dump, strlen(dump)), RECORD_E_DAMAGED);
+        }
+}
+END_TEST
+
+START_TEST(the_next_record_says_what_it_was_told)
+{
+        enum record_state states[4] = { RECORD_STATE_DESTROYED, RECORD_STATE_RETIRED, RECORD_STATE_CURRENT, RECORD_STATE_PENDING };
+        _cleanup_(record_unrefp) struct record *r = NULL, *before = parsed(text);
+        struct record_version versions[4];
+
+        fill(versions, 4, states);
+        versions[3].restore_wal = true;
+        versions[3].n_wraps = 2;
+        versions[3].wraps[1] = versions[3].wraps[0];
+        ck_assert_int_eq(make_next(versions, 4), 0);
+        ck_assert_int_eq(judge(text, n_text), 0);
+        r = parsed(text);
+        ck_assert(bytes_equal((struct bytes){ r->database_id, UUID_SIZE }, (struct bytes){ before->database_id, UUID_SIZE }));
+        ck_assert_str_eq(r->scope, before->scope);
+        ck_assert_mem_eq(&r->cipher, &before->cipher, sizeof(r->cipher));
+        ck_assert_uint_eq(r->created_at_usec, before->created_at_usec);
+        ck_assert_uint_eq(r->rotated_at_usec, UINT64_C(1720000000000000));
+        ck_assert_uint_eq(r->encryption_context.n, 1);
+        ck_assert_uint_eq(r->n_versions, 4);
+        for (unsigned i = 0; i < 4; i++) {
+                ck_assert_uint_eq(r->versions[i].number, i + 1);
+                ck_assert_int_eq(r->versions[i].state, states[i]);
+                ck_assert_uint_eq(r->versions[i].ended_at_usec, versions[i].ended_at_usec);
+                ck_assert_uint_eq(r->versions[i].n_wraps, versions[i].n_wraps);
+                ck_assert_int_eq(r->versions[i].restore_wal, i == 3);
+        }
+        ck_assert_uint_eq(record_pending(r)->number, 4);
+}
+END_TEST
+
+START_TEST(a_rotation_ends_with_one_current_version)
+{
+        enum record_state states[3] = { RECORD_STATE_RETIRED, RECORD_STATE_CURRENT, RECORD_STATE_PENDING };
+        struct record_version versions[3];
+
+        for (unsigned commit = 0; commit < 2; commit++) {
+                const unsigned current = commit ? 2 : 1, retired = commit ? 1 : 2;
+
+                fill(versions, 3, states);
+                versions[2].restore_wal = true;
+                record_versions_end(versions, 3, commit, 7000000);
+                ck_assert_int_eq(versions[0].state, RECORD_STATE_RETIRED);
+                ck_assert_uint_ne(versions[0].ended_at_usec, 7000000);
+                ck_assert_int_eq(versions[current].state, RECORD_STATE_CURRENT);
+                ck_assert_uint_eq(versions[current].ended_at_usec, 0);
+                ck_assert_int_eq(versions[retired].state, RECORD_STATE_RETIRED);
+                ck_assert_uint_eq(versions[retired].ended_at_usec, 7000000);
+                ck_assert_uint_eq(versions[retired].n_wraps, 1);
+                ck_assert(!versions[2].restore_wal);
+        }
+}
+END_TEST
+
+/* Set @member of version @i to @value (taken), or remove it with NULL. Return: what judge() says then. */
+static int judge_with(unsigned i, const char *member, json_t *value)
+{
+        json_t *root = json_loads(text, 0, NULL), *version = json_array_get(json_object_get(root, "versions"), i);
+        _cleanup_(freep) char *dump = NULL;
+
+        if (value)
+                json_object_set_new(version, member, value);
+        else
+                json_object_del(version, member);
+        dump = json_dumps(root, 0);
+        json_decref(root);
+        return judge(dump, strlen(dump));
+}
+
+START_TEST(ended_at_and_journal_mode_belong_to_their_states)
+{
+        enum record_state states[4] = { RECORD_STATE_DESTROYED, RECORD_STATE_RETIRED, RECORD_STATE_CURRENT, RECORD_STATE_PENDING };
+        struct record_version versions[4];
+
+        fill(versions, 4, states);
+        versions[3].restore_wal = true;
+        ck_assert_int_eq(make_next(versions, 4), 0);
+        for (unsigned i = 0; i < 4; i++) {
+                /* Where one may be, another value or none parses, and the mac tells. */
+                ck_assert_int_eq(judge_with(i, "ended_at", json_string("2024-01-15T10:30:00Z")), i < 2 ? RECORD_E_MAC : RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "ended_at", NULL), i < 2 ? RECORD_E_MAC : 0);
+                ck_assert_int_eq(judge_with(i, "ended_at", json_string("yesterday")), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "ended_at", json_null()), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "ended_at", json_integer(1)), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "journal_mode", json_string("wal")), i < 3 ? RECORD_E_DAMAGED : 0);
+                ck_assert_int_eq(judge_with(i, "journal_mode", NULL), i < 3 ? 0 : RECORD_E_MAC);
+                ck_assert_int_eq(judge_with(i, "journal_mode", json_string("delete")), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "journal_mode", json_string("wa")), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "journal_mode", json_true()), RECORD_E_DAMAGED);
+                ck_assert_int_eq(judge_with(i, "joke", json_true()), RECORD_E_DAMAGED);
+        }
+        ck_assert_int_eq(judge_with(1, "state", json_string("destroyed")), RECORD_E_DAMAGED);
+        ck_assert_int_eq(judge_with(1, "state", json_string("Retired")), RECORD_E_DAMAGED);
+        ck_assert_int_eq(judge_with(1, "state", json_string("pending")), RECORD_E_DAMAGED);
+}
+END_TEST
+
+START_TEST(the_oldest_destroyed_versions_make_room_and_the_last_number_stays)
+{
+        enum { N = RECORD_VERSIONS_MAX + 1 };
+        enum record_state states[N];
+        struct record_version versions[N];
+        _cleanup_(record_unrefp) struct record *r = NULL;
+
+        for (unsigned i = 0; i < N; i++)
+                states[i] = RECORD_STATE_RETIRED;
+        states[0] = RECORD_STATE_CURRENT;
+        fill(versions, N, states);
+        ck_assert_int_eq(make_next(versions, N), -EMSGSIZE);
+        /* The last one's number tells what the next one's is: it does not go. */
+        states[N - 1] = RECORD_STATE_DESTROYED;
+        fill(versions, N, states);
+        ck_assert_int_eq(make_next(versions, N), -EMSGSIZE);
+        states[5] = states[9] = RECORD_STATE_DESTROYED;
+        fill(versions, N, states);
+        ck_assert_int_eq(make_next(versions, N), 0);
+        ck_assert_int_eq(judge(text, n_text), 0);
+        r = parsed(text);
+        ck_assert_uint_eq(r->n_versions, RECORD_VERSIONS_MAX);
+        ck_assert_ptr_null(record_version_find(r, 6));
+        ck_assert_int_eq(record_version_find(r, 10)->state, RECORD_STATE_DESTROYED);
+        ck_assert_int_eq(record_version_find(r, N)->state, RECORD_STATE_DESTROYED);
+}
+END_TEST
+
+/* Seven large wraps, and then one of a size to be found: the largest with which @fits. */
+static size_t find_size(bool (*fits)(size_t n))
+{
+        size_t low = 3, high = sizeof(large_blob);
+
+        ck_assert(fits(low));
+        ck_assert(!fits(high));
+        while (high - low > 3) {
+                size_t middle = (low + high) / 6 * 3;
+
+                if (fits(middle))
+                        low = middle;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+static struct record_version full[10];
+
+static void fill_full(const enum record_state *states, size_t i_first, size_t i_found, size_t n)
+{
+        fill(full, 10, states);
+        for (size_t i = i_first; i < i_first + 7; i++)
+                full[i].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = sizeof(large_blob) };
+        full[i_found].wraps[0] = (struct record_wrap){ .kek_id = kek_id, .wrapped = large_blob, .n_wrapped = n };
+}
+
+static const enum record_state one_destroyed[10] = { RECORD_STATE_DESTROYED, RECORD_STATE_CURRENT, RECORD_STATE_RETIRED, RECORD_STATE_RETIRED,
+                                                     RECORD_STATE_RETIRED,   RECORD_STATE_RETIRED, RECORD_STATE_RETIRED, RECORD_STATE_RETIRED,
+                                                     RECORD_STATE_RETIRED,   RECORD_STATE_RETIRED };
+
+/* Whether it fits, and the destroyed version does not have to go. */
+static bool fits_whole(size_t n)
+{
+        _cleanup_(record_unrefp) struct record *r = NULL;
+
+        fill_full(one_destroyed, 2, 9, n);
+        if (make_next(full, 10) < 0)
+                return false;
+        r = parsed(text);
+        return r->n_versions == 10;
+}
+
+START_TEST(sixty_four_kib_are_the_limit_and_destroyed_versions_make_room)
+{
+        _cleanup_(record_unrefp) struct record *r = NULL;
+        size_t n = find_size(fits_whole);
+
+        ck_assert(fits_whole(n));
+        ck_assert_uint_le(n_text, RECORD_MAX);
+        ck_assert_uint_gt(n_text + 4, RECORD_MAX);
+        /* A little more: the destroyed version goes. Much more: it is too much. */
+        ck_assert(!fits_whole(n + 3));
+        ck_assert_int_eq(judge(text, n_text), 0);
+        r = parsed(text);
+        ck_assert_uint_eq(r->n_versions, 9);
+        ck_assert_uint_eq(r->versions[0].number, 2);
+        fill_full(one_destroyed, 2, 9, n + 300);
+        ck_assert_int_eq(make_next(full, 10), -EMSGSIZE);
+}
+END_TEST
+
+static char long_id[KEK_ID_MAX + 1];
+
+static bool fits_pending(size_t n)
+{
+        enum record_state states[10];
+
+        for (unsigned i = 0; i < 10; i++)
+                states[i] = RECORD_STATE_RETIRED;
+        states[8] = RECORD_STATE_CURRENT;
+        states[9] = RECORD_STATE_PENDING;
+        fill_full(states, 0, 7, n);
+        /* The pending version's wrap is larger than the current one's: as the mirror on top it takes more room. */
+        memset(long_id, 'k', KEK_ID_MAX);
+        full[9].wraps[0] = (struct record_wrap){ .kek_id = long_id, .wrapped = blob, .n_wrapped = sizeof(blob) };
+        return make_next(full, 10) == 0;
+}
+
+START_TEST(a_rotation_that_has_no_room_to_end_does_not_begin)
+{
+        size_t n = find_size(fits_pending);
+
+        for (unsigned i = 0; i < 30; i++, n -= 3) {
+                _cleanup_(record_unrefp) struct record *r = NULL;
+
+                build("medical", 1);
+                ck_assert(fits_pending(n));
+                if (i == 0) { /* it leaves as much as the ends need, and not much more */
+                        ck_assert_uint_le(n_text + KEK_ID_MAX - strlen(kek_id), RECORD_MAX);
+                        ck_assert_uint_gt(n_text + KEK_ID_MAX + 200, RECORD_MAX);
+                }
+                r = parsed(text);
+                for (unsigned commit = 0; commit < 2; commit++) {
+                        struct record_version ended[10];
+                        struct record_next next = { .n_versions = 10, .versions = ended, .rotated_at_usec = UINT64_C(1720000000000000) };
+                        _cleanup_(freep) char *last = NULL;
+                        size_t n_last;
+
+                        memcpy(ended, full, sizeof(ended));
+                        record_versions_end(ended, 10, commit, UINT64_C(1720000000000000));
+                        ck_assert_int_eq(record_next_text(&last, &n_last, r, &next, key), 0);
+                }
+        }
+}
+END_TEST
+
 int main(void)
 {
         const struct promise all[] = { { what_was_written_parses_and_verifies },
@@ -211,7 +555,15 @@ int main(void)
                                        { format_1_of_the_seed_parses_and_never_verifies },
                                        { a_newer_format_is_told_apart },
                                        { context_holds_the_users_pairs_and_lkms_own },
-                                       { truncation_at_every_byte_is_refused } };
+                                       { truncation_at_every_byte_is_refused },
+                                       { each_combination_of_states_is_allowed_or_refused_by_the_rules },
+                                       { a_version_has_wraps_unless_it_was_destroyed },
+                                       { the_next_record_says_what_it_was_told },
+                                       { a_rotation_ends_with_one_current_version },
+                                       { ended_at_and_journal_mode_belong_to_their_states },
+                                       { the_oldest_destroyed_versions_make_room_and_the_last_number_stays },
+                                       { sixty_four_kib_are_the_limit_and_destroyed_versions_make_room },
+                                       { a_rotation_that_has_no_room_to_end_does_not_begin } };
 
         return suite_run("record", setup, teardown, all, ELEMENTSOF(all));
 }
