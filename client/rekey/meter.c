@@ -21,11 +21,18 @@ static struct {
         int failure;
 } meter;
 
+/* SQLite writes a journal in three small pieces for each page; here they are gathered. No more than the largest page: SQLite's unix layer does not
+ * write 128 KiB at once. */
+#define GATHER_SIZE (64 << 10)
+
 /** SQLite's file, and behind it the one of the layer below. */
 struct meter_file {
         sqlite3_file base;
         bool sliced;
-        uint64_t unsynced; /* bytes written since the last sync */
+        uint64_t unsynced;       /* bytes written since the last sync */
+        uint8_t *gathered;       /* GATHER_SIZE bytes; NULL for what is no journal */
+        sqlite3_int64 gather_at; /* where the first of them goes */
+        int n_gathered;
 };
 
 static sqlite3_vfs *below(const sqlite3_vfs *vfs)
@@ -78,17 +85,16 @@ static int file_sync(struct meter_file *f, int flags)
         return code;
 }
 
-static int meter_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 offset)
+/* Below @f. A sync that failed is told to SQLite as a write that failed: the kernel would not tell it a second time. */
+static int file_write(struct meter_file *f, const void *data, int n, sqlite3_int64 offset)
 {
-        struct meter_file *f = own(file);
         int code;
 
         errno = 0;
-        code = failed(real(file)->pMethods->xWrite(real(file), data, n, offset));
+        code = failed(real(&f->base)->pMethods->xWrite(real(&f->base), data, n, offset));
         if (code != SQLITE_OK || !meter.counting)
                 return code;
         f->unsynced += (uint64_t)n;
-        /* A sync that failed is told to SQLite as a write that failed: the kernel would not tell it a second time. */
         if (f->sliced && f->unsynced >= meter.slice)
                 code = file_sync(f, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
         meter.done += (uint64_t)n;
@@ -96,10 +102,44 @@ static int meter_write(sqlite3_file *file, const void *data, int n, sqlite3_int6
         return code;
 }
 
+/*
+ * What was gathered goes below. Nothing depends on it before: SQLite syncs a journal before it writes what that is the journal of, and no other
+ * process looks at it while this one has its locks. What could not be written is given up, as it is when a process dies.
+ */
+static int file_flush(struct meter_file *f)
+{
+        int n = f->n_gathered;
+
+        f->n_gathered = 0;
+        return n > 0 ? file_write(f, f->gathered, n, f->gather_at) : SQLITE_OK;
+}
+
+static int meter_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 offset)
+{
+        struct meter_file *f = own(file);
+        int code = SQLITE_OK;
+
+        if (!f->gathered || n > GATHER_SIZE / 2) {
+                code = file_flush(f);
+                return code == SQLITE_OK ? file_write(f, data, n, offset) : code;
+        }
+        if (f->n_gathered > 0 && (offset != f->gather_at + f->n_gathered || n > GATHER_SIZE - f->n_gathered))
+                code = file_flush(f);
+        if (code != SQLITE_OK)
+                return code;
+        if (f->n_gathered == 0)
+                f->gather_at = offset;
+        memcpy(f->gathered + f->n_gathered, data, (size_t)n);
+        f->n_gathered += n;
+        return SQLITE_OK;
+}
+
 static int meter_sync(sqlite3_file *file, int flags)
 {
-        int code = file_sync(own(file), flags);
+        int code = file_flush(own(file));
 
+        if (code == SQLITE_OK)
+                code = file_sync(own(file), flags);
         if (meter.counting)
                 answer_progress(meter.done, meter.total);
         return code;
@@ -107,8 +147,10 @@ static int meter_sync(sqlite3_file *file, int flags)
 
 static int meter_truncate(sqlite3_file *file, sqlite3_int64 n)
 {
+        int code = file_flush(own(file));
+
         errno = 0;
-        return failed(real(file)->pMethods->xTruncate(real(file), n));
+        return code == SQLITE_OK ? failed(real(file)->pMethods->xTruncate(real(file), n)) : code;
 }
 
 void meter_begin(uint64_t total)
@@ -145,16 +187,21 @@ void meter_hide_wal(bool hide)
 
 static int meter_close(sqlite3_file *file)
 {
+        file_flush(own(file));
+        free(TAKE_PTR(own(file)->gathered));
         return real(file)->pMethods->xClose(real(file));
 }
 
+/* Whether the flush succeeds or not: a journal that was cut short is read up to there. */
 static int meter_read(sqlite3_file *file, void *data, int n, sqlite3_int64 offset)
 {
+        file_flush(own(file));
         return real(file)->pMethods->xRead(real(file), data, n, offset);
 }
 
 static int meter_file_size(sqlite3_file *file, sqlite3_int64 *ret_n)
 {
+        file_flush(own(file));
         return real(file)->pMethods->xFileSize(real(file), ret_n);
 }
 
@@ -240,6 +287,8 @@ static int meter_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *file, in
         code = below(vfs)->xOpen(below(vfs), path, real(file), flags, ret_flags);
         if (code != SQLITE_OK && (flags & SQLITE_OPEN_MAIN_JOURNAL))
                 failed(code);
+        if (code == SQLITE_OK && (flags & SQLITE_OPEN_MAIN_JOURNAL))
+                f->gathered = malloc(GATHER_SIZE); /* without memory each piece goes by itself */
         /* SQLite closes whatever has methods, and nothing else. */
         if (real(file)->pMethods)
                 f->base.pMethods = &methods;

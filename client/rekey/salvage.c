@@ -64,8 +64,8 @@ static int page_rewrite(struct scan *scan, uint8_t *page, uint64_t number, uint8
         /* Others may write on in WAL mode; then there is nothing to be read here any more. */
         if (fits == SCAN_UNKNOWN)
                 return -EAGAIN;
-        r = page_decrypt(scan->keys[0][fits], page, (uint32_t)number);
-        return r == 0 ? page_encrypt(scan->keys[0][0], page, (uint32_t)number) : r;
+        r = page_decrypt(scan->keys[fits], page, (uint32_t)number);
+        return r == 0 ? page_encrypt(scan->keys[0], page, (uint32_t)number) : r;
 }
 
 static int write_at(int fd, const uint8_t *data, size_t n, uint64_t offset)

@@ -2,7 +2,6 @@
 #include "client/rekey/scan.h"
 
 #include <errno.h>
-#include <pthread.h>
 
 #include "client/lkm.h"
 #include "client/rekey/answer.h"
@@ -10,7 +9,6 @@
 enum {
         BLOCK_SIZE = 1 << 20, /* read at once */
         READ_AGAIN = 3,       /* a page that others may be writing */
-        LANE_PAGES = 8,       /* fewer are not worth a thread */
         COMPATIBILITY_3 = 3,
         COMPATIBILITY_4 = 4,
 };
@@ -25,9 +23,8 @@ static int refuse(const struct work *work, int r)
 
 static void scan_free_keys(struct scan *scan)
 {
-        for (size_t lane = 0; lane < SCAN_LANES; lane++)
-                for (size_t i = 0; i < REKEY_KEYS_MAX; i++)
-                        page_key_free(TAKE_PTR(scan->keys[lane][i]));
+        for (size_t i = 0; i < ELEMENTSOF(scan->keys); i++)
+                page_key_free(TAKE_PTR(scan->keys[i]));
 }
 
 void scan_deinit(struct scan *scan)
@@ -44,13 +41,11 @@ static int format_try(struct scan *scan, const struct work *work, const uint8_t 
 
         scan_free_keys(scan);
         for (size_t i = 0; i < work->job.n_keys; i++) {
-                for (size_t lane = 0; lane < SCAN_LANES; lane++) {
-                        int r = page_key_new(&scan->keys[lane][i], &scan->format, work->keys[i].secret, page);
+                int r = page_key_new(&scan->keys[i], &scan->format, work->keys[i].secret, page);
 
-                        if (r < 0)
-                                return r;
-                }
-                scan->first_fits[i] = page_fits(scan->keys[0][i], page, 1);
+                if (r < 0)
+                        return r;
+                scan->first_fits[i] = page_fits(scan->keys[i], page, 1);
                 fits |= scan->first_fits[i];
         }
         return fits;
@@ -94,78 +89,38 @@ int scan_begin(struct scan *ret_scan, struct image *image, const struct work *wo
 
 /* ---- the pages ---- */
 
-/** What one thread looks at. */
-struct lane {
-        struct scan *scan; /* shared, read only; but for the keys of this lane */
-        const struct image *image;
-        const struct work *work;
-        struct page_key **keys;
-        size_t last; /* the key that fitted last comes first: pages under one key lie together */
-        uint64_t first;
-        size_t n;
-        uint8_t *pages, *fits;
-        int result;
-};
-
-static uint8_t page_find(struct lane *lane, const uint8_t *page, uint64_t number)
+/* The key that fitted last comes first: pages under one key lie together. */
+static uint8_t page_find(struct scan *scan, const struct work *work, const uint8_t *page, uint64_t number, size_t *last)
 {
-        const struct page_format *format = &lane->scan->format;
-        size_t n_keys = lane->work->job.n_keys;
-
-        if (number > 1 && (page_is_lock(format, number) || page_is_zero(format, page)))
+        if (number > 1 && (page_is_lock(&scan->format, number) || page_is_zero(&scan->format, page)))
                 return SCAN_ZERO;
-        for (size_t i = 0; i < n_keys; i++) {
-                size_t key = (lane->last + i) % n_keys;
+        for (size_t i = 0; i < work->job.n_keys; i++) {
+                size_t key = (*last + i) % work->job.n_keys;
 
-                if (page_fits(lane->keys[key], page, (uint32_t)number)) {
-                        lane->last = key;
+                if (page_fits(scan->keys[key], page, (uint32_t)number)) {
+                        *last = key;
                         return (uint8_t)key;
                 }
         }
         return SCAN_UNKNOWN;
 }
 
-static void *lane_run(void *userdata)
+static int block_find(struct scan *scan, const struct image *image, const struct work *work, uint64_t first, size_t n, uint8_t *pages, uint8_t *ret_fits,
+                      size_t *last)
 {
-        struct lane *lane = userdata;
-        uint32_t size = lane->scan->format.size;
+        uint32_t size = scan->format.size;
 
-        lane->result = 0;
-        for (size_t i = 0; i < lane->n && lane->result == 0; i++) {
-                uint8_t *page = lane->pages + i * size;
+        for (size_t i = 0; i < n; i++) {
+                ret_fits[i] = page_find(scan, work, pages + i * size, first + i, last);
+                for (size_t again = 0; ret_fits[i] == SCAN_UNKNOWN && again < READ_AGAIN; again++) {
+                        int r = image_read(image, first + i, 1, pages + i * size);
 
-                lane->fits[i] = page_find(lane, page, lane->first + i);
-                for (size_t again = 0; lane->fits[i] == SCAN_UNKNOWN && again < READ_AGAIN && lane->result == 0; again++) {
-                        lane->result = image_read(lane->image, lane->first + i, 1, page);
-                        if (lane->result == 0)
-                                lane->fits[i] = page_find(lane, page, lane->first + i);
+                        if (r < 0)
+                                return r;
+                        ret_fits[i] = page_find(scan, work, pages + i * size, first + i, last);
                 }
         }
-        return NULL;
-}
-
-/* The first half here, the second one in a thread; where there is none, here too. */
-static int block_find(struct lane lanes[SCAN_LANES], uint64_t first, size_t n, uint8_t *pages, uint8_t *fits)
-{
-        size_t half = n > LANE_PAGES ? n / 2 : n;
-        pthread_t thread;
-        bool started;
-
-        for (size_t i = 0; i < SCAN_LANES; i++) {
-                size_t from = i == 0 ? 0 : half;
-
-                lanes[i].first = first + from;
-                lanes[i].n = i == 0 ? half : n - half;
-                lanes[i].pages = pages + from * lanes[i].scan->format.size;
-                lanes[i].fits = fits + from;
-        }
-        started = half < n && pthread_create(&thread, NULL, lane_run, &lanes[1]) == 0;
-        lane_run(&lanes[0]);
-        if (started)
-                pthread_join(thread, NULL);
-        else
-                lane_run(&lanes[1]);
-        return lanes[0].result ? lanes[0].result : lanes[1].result;
+        return 0;
 }
 
 static void scan_count(struct scan *scan, uint64_t first, size_t n, const uint8_t *fits)
@@ -187,14 +142,11 @@ int scan_pages(struct scan *scan, struct image *image, const struct work *work, 
 {
         uint32_t size = scan->format.size;
         uint64_t bytes = image->n_pages * size, before = scan->pass * bytes, total = (scan->n_passes > 1 ? scan->n_passes : 1) * bytes;
-        size_t room = BLOCK_SIZE / size, n;
-        struct lane lanes[SCAN_LANES];
+        size_t room = BLOCK_SIZE / size, last = 0, n;
         _cleanup_(freep) uint8_t *pages = malloc(BLOCK_SIZE), *fits = malloc(room);
 
         if (!pages || !fits)
                 return refuse(work, -ENOMEM);
-        for (size_t i = 0; i < SCAN_LANES; i++)
-                lanes[i] = (struct lane){ .scan = scan, .image = image, .work = work, .keys = scan->keys[i] };
         answer_progress_end(before, total);
         for (uint64_t first = 1; first <= image->n_pages; first += n) {
                 int r;
@@ -202,7 +154,7 @@ int scan_pages(struct scan *scan, struct image *image, const struct work *work, 
                 n = image->n_pages - first + 1 < room ? (size_t)(image->n_pages - first + 1) : room;
                 r = image_read(image, first, n, pages);
                 if (r == 0)
-                        r = block_find(lanes, first, n, pages, fits);
+                        r = block_find(scan, image, work, first, n, pages, fits, &last);
                 if (r < 0)
                         return refuse(work, r);
                 scan_count(scan, first, n, fits);

@@ -7,9 +7,6 @@
 /** What a page fits: the index of a key, or one of these. */
 enum { SCAN_ZERO = REKEY_KEYS_MAX, SCAN_UNKNOWN };
 
-/* Threads that look at pages: HMACs take longer than reading, and a change of key pays for two such scans. */
-enum { SCAN_LANES = 2 };
-
 struct scan {
         struct page_format format;
         uint64_t n_pages, n_zero, n_unknown;
@@ -17,7 +14,7 @@ struct scan {
         uint64_t n_fit[REKEY_KEYS_MAX];         /* for each key of the job; a page counts for one of them */
         unsigned n_passes, pass;                /* how often scan_pages() will be called, for its progress; 0 counts as 1; and was */
         bool first_fits[REKEY_KEYS_MAX];        /* page 1 */
-        struct page_key *keys[SCAN_LANES][REKEY_KEYS_MAX]; /* made ready for this file, for each thread */
+        struct page_key *keys[REKEY_KEYS_MAX];  /* made ready for this file */
 };
 
 void scan_deinit(struct scan *scan);
