@@ -111,7 +111,7 @@ static bool in_the_way(const struct work *work, const struct holders *holders)
 }
 
 /* Locks are waited for; a program that keeps the database open is not, since that may be for days. */
-static int check_holders(const struct work *work)
+static int check_holders(const struct work *work, bool *ret_open)
 {
         uint64_t deadline = clock_add(clock_boottime_usec(), work->job.timeout_msec * USEC_PER_MSEC);
         struct holders holders;
@@ -128,6 +128,7 @@ static int check_holders(const struct work *work)
         if (in_the_way(work, &holders))
                 return holders_refuse(work, &holders);
         holders_tell(&holders);
+        *ret_open = holders.n > 0;
         return 0;
 }
 
@@ -236,6 +237,7 @@ static int check_pages(const struct work *work, bool whole, unsigned *ret_compat
 
 int check_database(const struct work *work, bool whole, unsigned *ret_compatibility)
 {
+        bool open = false;
         uint64_t n, wal;
         int r = check_file(work, true, &n);
 
@@ -247,10 +249,11 @@ int check_database(const struct work *work, bool whole, unsigned *ret_compatibil
         if (r == 0)
                 r = check_space(work->path, work->database, n + wal, "Changing the key of");
         if (r == 0)
-                r = check_holders(work);
+                r = check_holders(work, &open);
         if (r == 0)
                 r = check_journal(work);
-        return r == 0 ? check_pages(work, whole, ret_compatibility) : r;
+        /* Looking at all pages keeps writers waiting. Where there are any, they will close it, and then this is asked again. */
+        return r == 0 ? check_pages(work, whole && !open, ret_compatibility) : r;
 }
 
 int check_run(struct work *work)

@@ -14,7 +14,7 @@ int check_side(const struct work *work, const char *suffix, uint64_t *ret_n);
 int check_space(const char *path, const char *named, uint64_t n, const char *doing);
 /**
  * check_database() - all that `rekey` needs
- * @whole: look at every page, and not at the first one only
+ * @whole: look at every page, and not at the first one only, unless others have the database open
  * @ret_compatibility: the format that the file has
  * Return: 0, or the error told.
  */

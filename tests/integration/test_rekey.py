@@ -177,6 +177,15 @@ class Check(RekeyCase):
         self.put("a.db", whole[:-100])
         self.assertEqual(self.refused("check", self.path("a.db"), {1: OLD}), MIXED)
 
+    def test_damage_is_not_looked_for_while_a_program_has_it_open(self):
+        """That would keep it waiting; after it has closed the database, `check` runs again."""
+        whole = self.bytes(self.make(rows=1000))
+        path = self.put("a.db", whole[:len(whole) // 2] + b"damaged" + whole[len(whole) // 2 + 7:])
+        with Connection(path, OLD) as db:
+            db.value("SELECT count(*) FROM sqlite_master")
+            self.assertTrue(self.rekey("check", path, {1: OLD}, flags=IGNORE_OPEN).done)
+        self.assertEqual(self.refused("check", path, {1: OLD}, flags=IGNORE_OPEN), MIXED)
+
     def test_another_librarys_format(self):
         path = self.make()
         if MAJOR < 4:
