@@ -25,7 +25,7 @@
 #include "disk.h"
 #include "judge.h"
 
-enum { PROGRESS_USEC = 10 * 1000 * 1000, TELL_MAX = 5, ROUNDS = 1000 };
+enum { PROGRESS_USEC = 10 * 1000 * 1000, TELL_MAX = 5, VAIN_MAX = 20 };
 
 struct power_loss {
         struct disk *disk;
@@ -184,22 +184,24 @@ static void states_judge(struct power_loss *p)
 {
         _cleanup_(freep) size_t *moments = NULL;
         size_t n = moments_choose(p, &moments);
-        uint64_t n_before = UINT64_MAX;
+        unsigned n_vain = 0;
 
         disk_seek(p->disk, 0);
         for (size_t i = 0; i < n; i++) {
                 disk_seek(p->disk, moments[i]);
                 whole_judge(p, moments[i], n);
         }
-        /* In rounds, since not every moment has as many states as the others; until one finds nothing new. */
-        for (unsigned round = 0; round < ROUNDS && p->n_states < p->n_wanted && n_before != p->n_states; round++) {
-                n_before = p->n_states;
+        /* In rounds, since not every moment has as many states as the others; until many in turn find nothing new. */
+        while (p->n_states < p->n_wanted && n_vain < VAIN_MAX) {
+                uint64_t n_before = p->n_states;
+
                 disk_seek(p->disk, 0);
                 for (size_t i = 0; i < n && p->n_states < p->n_wanted; i++) {
                         disk_seek(p->disk, moments[i]);
                         if (disk_n_pending(p->disk))
                                 parts_judge(p, moments[i], (p->n_wanted - p->n_states + n - i - 1) / (n - i));
                 }
+                n_vain = p->n_states > n_before ? 0 : n_vain + 1;
         }
 }
 

