@@ -27,6 +27,12 @@ ROTATE, COMMIT, ABORT, IMPORT, PURGE, REWRAP, REKEK = 0x0016, 0x0017, 0x0018, 0x
 KEK_DESCRIBE, KEK_CHECK, KEK_POLICY = 0x0024, 0x0025, 0x0026
 
 
+def not_under_valgrind():
+    """For setUpModule(): what forks, or ends waits of other processes, and that many times."""
+    if "valgrind" in os.environ.get("LKM_TEST_WRAPPER", ""):
+        raise unittest.SkipTest("too slow there for the deadlines of others; test_rekey, test_rotate_protocol and the unit tests look at the memory of rotation")
+
+
 def program(name):
     return os.path.join(BUILD, {"lkmd": "daemon", "lkm-kms": "daemon/kms", "lkm-run": "daemon/run"}[name], name)
 

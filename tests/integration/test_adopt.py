@@ -19,6 +19,8 @@ from daemons import DaemonCase, nobody
 from databases import FORMATS, Library, fill, hot_journal, read
 from support import BUILD, IMPORT, TIMEOUT, frame, u16, u32
 
+setUpModule = support.not_under_valgrind
+
 LKMCTL = os.path.join(BUILD, "client/lkmctl")
 PASSPHRASE = "correct horse battery staple"
 RAW = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"

@@ -8,7 +8,9 @@ import subprocess
 import unittest
 
 from daemons import DaemonCase, nobody
-from support import BUILD, DONE, KMS_GENERATE, LOCK, PING, REPORT, UNLOCK, WRAPPER, Client, frame, pairs, u32
+from support import BUILD, DONE, KMS_GENERATE, LOCK, PING, REPORT, UNLOCK, WRAPPER, Client, frame, pairs, u32, not_under_valgrind
+
+setUpModule = not_under_valgrind
 
 LEASE, LEASE_EVENT, YIELD, QUIESCE, RESUME = 0x0030, 0x8030, 0x0031, 0x0032, 0x0033
 CLOSE, REOPEN = 1, 2

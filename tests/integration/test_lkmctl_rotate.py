@@ -18,6 +18,8 @@ import support
 from daemons import DaemonCase, MovedClock, nobody
 from support import ROTATE, TIMEOUT
 
+setUpModule = support.not_under_valgrind
+
 DAY = 86400
 SQL = "CREATE TABLE t(x); INSERT INTO t VALUES('row');"
 CANCELLED = "was cancelled; everything is as it was before"

@@ -16,8 +16,10 @@ import unittest
 
 import memscan
 from daemons import MovedClock, nobody
-from support import BUILD, GET, KEY, KMS_WRAP, KMS_WRAPPED, TIMEOUT, Client, pairs, u32
+from support import BUILD, GET, KEY, KMS_WRAP, KMS_WRAPPED, TIMEOUT, Client, pairs, u32, not_under_valgrind
 from test_sqlcipher import CREATE, WORD, ClientCase, helper
+
+setUpModule = not_under_valgrind
 
 CHECK, QUIESCE, REKEY, VERIFY, COMMIT = range(1, 6)
 REAL = os.path.join(BUILD, "client/lkm-rekey")

@@ -8,7 +8,9 @@ import threading
 import unittest
 
 from daemons import DaemonCase
-from support import BUILD, TIMEOUT, WRAPPER
+from support import BUILD, TIMEOUT, WRAPPER, not_under_valgrind
+
+setUpModule = not_under_valgrind
 
 WRITERS = 4
 ROTATIONS = 20

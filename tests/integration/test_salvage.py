@@ -10,6 +10,8 @@ from daemons import DaemonCase, nobody
 from databases import FORMATS, Library, fill, hot_journal, read
 from support import BUILD, TIMEOUT
 
+setUpModule = support.not_under_valgrind
+
 LKMCTL = os.path.join(BUILD, "client/lkmctl")
 LINKED = Library()
 PAGE = FORMATS[min(LINKED.major, 4)][2]
