@@ -33,6 +33,16 @@ void handle_deinit(struct handle *h)
         sqlite3_close(TAKE_PTR(h->db));
 }
 
+/*
+ * SQLCipher 4 writes about each key that does not fit to standard error, which is our caller's; 3 does not know the pragma. The level is the
+ * process's, and is set anew by the first connection that gets a key: here that is an empty one in memory, and the key is no key.
+ */
+static void log_silence(sqlite3 *db)
+{
+        sqlite3_key_v2(db, "main", "-", 1);
+        sqlite3_exec(db, "PRAGMA cipher_log_level = NONE", NULL, NULL, NULL);
+}
+
 int handle_library(unsigned *ret_major)
 {
         _cleanup_(databasep) sqlite3 *db = NULL;
@@ -48,6 +58,7 @@ int handle_library(unsigned *ret_major)
                                                      "SQLCipher, and let no other SQLite come before it.",
                                      sqlite3_libversion());
         *ret_major = (unsigned)strtoul(version, NULL, 10);
+        log_silence(db);
         return 0;
 }
 
@@ -180,8 +191,6 @@ int handle_open(struct handle *ret_handle, const struct work *work, const char *
                 sqlite3_progress_handler(h->db, STEPS, still_running, NULL);
         if (code == SQLITE_OK && key)
                 code = key_give(h, key, sqlite3_key_v2);
-        /* SQLCipher 4 writes about each key that does not fit to standard error, which is our caller's; 3 does not know the pragma. */
-        sqlite3_exec(h->db, "PRAGMA cipher_log_level = NONE", NULL, NULL, NULL);
         if (code == SQLITE_OK && !key)
                 return 0;
         return code == SQLITE_OK ? format_give(h, "main", work->library, compatibility, page_size, &h->page_size) : handle_refuse(h, code);

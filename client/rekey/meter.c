@@ -8,11 +8,12 @@
 #include "client/rekey/answer.h"
 #include "common/clock.h"
 
-/* What a slice may have, and how long its way to the disk should take. The first slices are small: nothing is known of the disk yet. */
+/* What a slice may have, and how long its way to the disk should take. The first slices are small: nothing is known of the disk yet. None is so large
+ * that a disk which others begin to use needs more than a second for it. */
 #define SLICE_MIN (UINT64_C(1) << 20)
 #define SLICE_FIRST (UINT64_C(4) << 20)
-#define SLICE_MAX (UINT64_C(64) << 20)
-#define SLICE_USEC (UINT64_C(250) * USEC_PER_MSEC)
+#define SLICE_MAX (UINT64_C(16) << 20)
+#define SLICE_USEC (UINT64_C(100) * USEC_PER_MSEC)
 
 static struct {
         bool counting, hide_wal;
