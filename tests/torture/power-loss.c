@@ -4,12 +4,14 @@
  *
  *     power-loss DATABASE HASH STATES SEED COMMAND…
  *
- * HASH is of the content, as `app create` and `control create` print it. The directory of DATABASE is what is recorded; states are put into {directory}.state. The moments are each sync point (right before and right
- * after each fsync, and the end) and as many others by chance. At each moment everything, nothing or the last call of what is not durable
- * is kept, of content and of names, and then, as often as STATES allows, parts by chance (disk.h). Only distinct states count.
+ * HASH is of the content, as `app create` and `control create` print it. The directory of DATABASE is what is recorded; states are put into
+ * {directory}.state. The moments are each sync point (right before and right after each fsync, and the end) and as many others by chance. At each
+ * moment everything, nothing or the last call of what is not durable is kept, of content and of names, and then, as often as STATES allows,
+ * parts by chance (disk.h). Only distinct states count.
  *
- * The first states that did not survive are told on standard error, unless $TORTURE_QUIET is set; with $TORTURE_KEEP, a folder, they are put there. Standard output: one line of JSON. Exit status 0: the test
- * ran, whatever it found; 99: it did not.
+ * The first states that did not survive are told on standard error, unless $TORTURE_QUIET is set; with $TORTURE_KEEP, a folder, they are put
+ * there. $TORTURE_WHAT names the operation in lines about progress. Standard output: one line of JSON. Exit status 0: the test ran, whatever it
+ * found; 99: it did not.
  */
 #include <err.h>
 #include <inttypes.h>
@@ -128,13 +130,14 @@ static void tell(const struct power_loss *p, size_t moment, enum disk_kept conte
 
 static void progress(struct power_loss *p)
 {
+        const char *what = getenv("TORTURE_WHAT");
         uint64_t now = clock_boottime_usec();
 
         if (now - p->told_usec < PROGRESS_USEC)
                 return;
         p->told_usec = now;
         fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " states, %" PRIu64 " a second; %" PRIu64 " lost, %" PRIu64 " flipped, %" PRIu64 " manual\n",
-                p->database, p->n_states, p->n_wanted, p->n_states * 1000000 / (now - p->begun_usec), p->n_of[VERDICT_LOST],
+                what ? what : p->database, p->n_states, p->n_wanted, p->n_states * 1000000 / (now - p->begun_usec), p->n_of[VERDICT_LOST],
                 p->n_of[VERDICT_FLIPPED], p->n_of[VERDICT_MANUAL]);
 }
 

@@ -104,7 +104,7 @@ class TortureCase(DaemonCase):
 
     def power_loss(self, what, states, seed, database, *command, **environment):
         line = tool("power-loss", database.path, database.content, str(states), str(seed), *command,
-                    env={**os.environ, "LKM_SOCKET": self.socket, **environment})
+                    env={**os.environ, "LKM_SOCKET": self.socket, "TORTURE_WHAT": what, **environment})
         found = tell_found(line, f"{what}, seed {seed}")
         for name in ("states", "lost", "flipped", "manual", "taken_back") if not what.startswith("control") else ():
             self.n_states[name] += found[name]
