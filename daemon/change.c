@@ -56,10 +56,8 @@ struct change *change_free(struct change *c)
         kms_link_cancel(&c->call);
         change_set_under_way(c, false);
         for (size_t i = 0; c->made && i < c->n_next; i++) {
-                for (size_t j = 0; j < c->made[i].n; j++) {
-                        free(c->made[i].wraps[j].kek_id);
-                        free(c->made[i].wraps[j].wrapped);
-                }
+                for (size_t j = 0; j < c->made[i].n; j++)
+                        record_wrap_deinit(&c->made[i].wraps[j]);
         }
         free(c->made);
         free(c->next);
@@ -248,21 +246,13 @@ static void change_fill(struct kms_call *call, union message *ret_message)
 static int change_add_wrap(struct change *c, struct bytes kek_id, struct bytes wrapped)
 {
         struct change_wraps *made = &c->made[c->i_version];
-        struct record_wrap *wrap = &made->wraps[made->n];
+        int r;
 
         if (made->n == RECORD_WRAPS_MAX || kek_id.n == 0 || wrapped.n == 0)
                 return -EMSGSIZE;
-        wrap->kek_id = bytes_to_string(kek_id);
-        wrap->wrapped = malloc(wrapped.n);
-        if (!wrap->kek_id || !wrap->wrapped) {
-                free(wrap->kek_id);
-                free(wrap->wrapped);
-                return -ENOMEM;
-        }
-        memcpy(wrap->wrapped, wrapped.data, wrapped.n);
-        wrap->n_wrapped = wrapped.n;
-        made->n++;
-        return 0;
+        r = record_wrap_copy(&made->wraps[made->n], kek_id, wrapped);
+        made->n += r == 0;
+        return r;
 }
 
 /* The current key proves the record: until then it is a claim. Return: 0, RECORD_E_MAC, -errno. */

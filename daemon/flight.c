@@ -25,10 +25,8 @@ static void flight_free(struct flight *f)
 {
         list_unlink(&f->link);
         f->daemon->n_flights--;
-        for (size_t i = 0; i < f->n_wraps; i++) {
-                free(f->wraps[i].kek_id);
-                free(f->wraps[i].wrapped);
-        }
+        for (size_t i = 0; i < f->n_wraps; i++)
+                record_wrap_deinit(&f->wraps[i]);
         secret_unref(f->key);
         record_unref(f->record);
         config_unref(f->config);
@@ -142,21 +140,13 @@ static void flight_fill(struct kms_call *call, union message *ret_message)
 
 static int flight_add_wrap(struct flight *f, struct bytes kek_id, struct bytes wrapped)
 {
-        struct record_wrap *wrap = &f->wraps[f->n_wraps];
+        int r;
 
         if (f->n_wraps == RECORD_WRAPS_MAX || wrapped.n == 0)
                 return -EMSGSIZE;
-        wrap->kek_id = bytes_to_string(kek_id);
-        wrap->wrapped = malloc(wrapped.n);
-        if (!wrap->kek_id || !wrap->wrapped) {
-                free(wrap->kek_id);
-                free(wrap->wrapped);
-                return -ENOMEM;
-        }
-        memcpy(wrap->wrapped, wrapped.data, wrapped.n);
-        wrap->n_wrapped = wrapped.n;
-        f->n_wraps++;
-        return 0;
+        r = record_wrap_copy(&f->wraps[f->n_wraps], kek_id, wrapped);
+        f->n_wraps += r == 0;
+        return r;
 }
 
 /* Take what an answer brings. Return: 0, or -errno when it is not what was asked for. */

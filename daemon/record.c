@@ -321,8 +321,7 @@ static int parse_format_2(struct record *r, json_t *root, const char **why)
                 *why = "the members on top do not mirror the current version";
                 result = RECORD_E_DAMAGED;
         }
-        free(mirror.kek_id);
-        free(mirror.wrapped);
+        record_wrap_deinit(&mirror);
         return result;
 }
 
@@ -362,15 +361,32 @@ struct record *record_ref(struct record *r)
         return r;
 }
 
+int record_wrap_copy(struct record_wrap *ret_wrap, struct bytes kek_id, struct bytes wrapped)
+{
+        struct record_wrap copy = { .kek_id = bytes_to_string(kek_id), .wrapped = malloc(wrapped.n), .n_wrapped = wrapped.n };
+
+        if (!copy.kek_id || !copy.wrapped) {
+                record_wrap_deinit(&copy);
+                return -ENOMEM;
+        }
+        memcpy(copy.wrapped, wrapped.data, wrapped.n);
+        *ret_wrap = copy;
+        return 0;
+}
+
+void record_wrap_deinit(struct record_wrap *wrap)
+{
+        free(wrap->kek_id);
+        free(wrap->wrapped);
+}
+
 struct record *record_unref(struct record *r)
 {
         if (!r || --r->n_refs > 0)
                 return NULL;
         for (size_t i = 0; i < r->n_versions; i++) {
-                for (size_t j = 0; j < r->versions[i].n_wraps; j++) {
-                        free(r->versions[i].wraps[j].kek_id);
-                        free(r->versions[i].wraps[j].wrapped);
-                }
+                for (size_t j = 0; j < r->versions[i].n_wraps; j++)
+                        record_wrap_deinit(&r->versions[i].wraps[j]);
         }
         free(r->versions);
         json_decref(r->json);

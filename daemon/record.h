@@ -26,6 +26,11 @@ struct record_wrap {
         size_t n_wrapped;
 };
 
+/** record_wrap_copy() - an owned wrap; @wrapped is not empty. Return: 0, or -ENOMEM and @ret_wrap is untouched. */
+int record_wrap_copy(struct record_wrap *ret_wrap, struct bytes kek_id, struct bytes wrapped);
+/** record_wrap_deinit() - harmless on zeros. */
+void record_wrap_deinit(struct record_wrap *wrap);
+
 struct record_version {
         uint32_t number;
         enum record_state state;
