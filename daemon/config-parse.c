@@ -92,6 +92,33 @@ int config_parse_capacity(struct config *config, void *at, const char *value, co
         return 0;
 }
 
+int config_parse_limit(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        if (config_parse_range(at, value, 0, 1000000) < 0)
+                return config_refuse(ret_why, "give a number from 0 to 1000000; 0 is no limit");
+        return 0;
+}
+
+int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        static const char units[] = "KMG";
+        const char *unit, *found;
+        uint64_t n;
+        unsigned shift = 0;
+
+        if (parse_u64(&n, value, &unit) < 0)
+                return config_refuse(ret_why, "give a number of bytes, such as 262144, 256K or 4M");
+        found = *unit ? strchr(units, *unit) : NULL;
+        if (found)
+                shift = 10 * (unsigned)(found - units + 1);
+        if (*unit && (!found || unit[1]))
+                return config_refuse(ret_why, "give a number of bytes, such as 262144, 256K or 4M");
+        if (n > (UINT64_C(1) << 40) >> shift || n << shift < 2 * FRAME_MAX)
+                return config_refuse(ret_why, "give at least 144K, two of the longest requests");
+        *(size_t *)at = (size_t)n << shift;
+        return 0;
+}
+
 int config_parse_days(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (config_parse_range(at, value, 1, 36500) < 0)

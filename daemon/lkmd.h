@@ -53,7 +53,7 @@ struct lkmd {
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
-        size_t n_connections, n_flights, n_questions, n_changes;
+        size_t n_flights, n_questions, n_changes;
         uint64_t next_connection, started_usec;
         struct usage usage;
         struct usage_limits limits;
@@ -62,8 +62,9 @@ struct lkmd {
         struct list due;   /* connections that have to send or take something, by link_due; the first one is closed first */
         struct event *turn; /* timer of held and due */
         uint64_t turn_armed_usec;
+        uint64_t n_descriptors; /* RLIMIT_NOFILE at the start */
         int spare_fd; /* given up to accept a connection when there is no other descriptor, and refuse it */
-        uint64_t n_accept_failures;
+        uint64_t n_accept_failures, accept_tell_usec; /* not in the log again before */
         uint64_t stages[STAGE_COUNT]; /* requests that entered each */
         EVP_MD_CTX *sha256;           /* reused for the digests of records */
 };
@@ -84,6 +85,8 @@ void leases_drain(struct lkmd *d);
 
 /** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);
+/** accept_spare() - a descriptor to be given up. Return: it, or -1. */
+int accept_spare(void);
 /** turn_start(), turn_stop() - before the first connection, after the last one. */
 int turn_start(struct lkmd *d);
 void turn_stop(struct lkmd *d);

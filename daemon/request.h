@@ -104,6 +104,11 @@ void connection_tell(struct connection *c);
 void connection_end_leases(struct connection *c);
 /** connection_give_up_leases() - it is closing, and its requests are orphans already. */
 void connection_give_up_leases(struct connection *c);
+/** connection_readable(), connection_writable() - libevent callbacks; @userdata is the struct connection. */
+void connection_readable(evutil_socket_t fd, short what, void *userdata);
+void connection_writable(evutil_socket_t fd, short what, void *userdata);
+/** connection_close() - also for one that has not been opened in whole. */
+void connection_close(struct connection *c);
 /** connection_turn() - serve @c for one turn. It is out of its user's queue afterwards, or at the end of it, or still at the head when it has
  *  frames at hand; or gone. */
 void connection_turn(struct connection *c, uint64_t now);

@@ -210,7 +210,7 @@ size_t usage_top(const struct usage *u, const struct usage_user **ret_users, siz
         size_t n = 0;
 
         for (size_t i = 0; i < USAGE_BUCKETS; i++) {
-                const struct list *node;
+                struct list *node;
 
                 for (node = u->buckets[i].next; node != &u->buckets[i]; node = node->next) {
                         const struct usage_user *user = list_entry(node, struct usage_user, link);

@@ -19,6 +19,7 @@ enum {
         USAGE_BUCKETS = 256,
         USAGE_RESERVE = 16,         /* connections beyond all limits, for administrators: they have to see who took the others */
         USAGE_PRICE_BYTES = 1024,   /* a request pays once for each so many bytes that it begins */
+        USAGE_RETRY_MSEC = 1000,    /* what a refusal asks to wait */
 };
 
 /** What is in force, from the configuration; a reload may change it at any time. */

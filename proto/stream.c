@@ -313,7 +313,7 @@ void stream_held(const struct stream *s, size_t *ret_bytes, unsigned *ret_slots)
 {
         size_t heap = s->big_size;
         unsigned slots = s->in != NULL;
-        const struct list *node;
+        struct list *node;
 
         for (node = s->out.next; node != &s->out; node = node->next) {
                 const struct block *b = list_entry(node, struct block, node);
