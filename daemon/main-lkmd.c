@@ -12,7 +12,6 @@
 #include "common/clock.h"
 #include "common/harden.h"
 #include "common/log.h"
-#include "daemon/listen.h"
 #include "daemon/lkmd.h"
 
 enum {
@@ -152,6 +151,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         if (r < 0)
                 log_error("cannot reopen the audit log: %s", strerror(-r));
         lkmd_audit(d, &event);
+        listeners_check(d);
         retime(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
@@ -224,7 +224,7 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
                 return;
         d->draining = true;
         sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
-        event_del(d->listener);
+        listeners_end(d);
         event_add(d->drain, &limit);
         leases_drain(d);
         lkmd_stop_if_drained(d);
@@ -240,14 +240,6 @@ static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 {
         timer_read(fd);
         sd_notify(0, "WATCHDOG=1");
-}
-
-static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
-{
-        struct lkmd *d = userdata;
-
-        if (!d->draining)
-                event_add(d->listener, NULL);
 }
 
 /* ---- start ---- */
@@ -289,20 +281,20 @@ static int start_events(struct lkmd *d)
         uint64_t watchdog_usec = 0;
         int r;
 
-        d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
-        d->accept_again = evtimer_new(d->base, on_accept_again, d);
         d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
         d->drain = evtimer_new(d->base, on_drained, d);
-        if (!d->listener || !d->accept_again || !d->expiry || !d->drain)
+        if (!d->expiry || !d->drain)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
                 d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
                 if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0)
+        if (event_add(d->expiry, NULL) < 0)
                 return -ENOMEM;
-        r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
+        r = listeners_start(d);
+        if (r == 0)
+                r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
         if (r == 0 && sd_watchdog_enabled(0, &watchdog_usec) > 0)
                 r = start_periodic(d, &d->watchdog, watchdog_usec / 2, on_watchdog);
         return r;
@@ -357,19 +349,13 @@ static int start(struct lkmd *d)
                 r = start_audit(d);
         if (r < 0)
                 return r;
-        r = listen_socket(&d->listen_fd, &d->bound_socket, d->config->socket, d->config->socket_mode);
-        if (r < 0) {
-                log_error("cannot listen on %s: %s", d->config->socket,
-                          r == -EADDRINUSE ? "another daemon serves it" : strerror(-r));
-                return r;
-        }
-        return start_events(d);
+        r = listeners_open(d);
+        return r < 0 ? r : start_events(d);
 }
 
 static void stop(struct lkmd *d)
 {
-        struct event *events[] = { d->listener,   d->accept_again, d->expiry,     d->drain,
-                                   d->signals[0], d->signals[1],   d->signals[2], d->signals[3] };
+        struct event *events[] = { d->expiry, d->drain, d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
         struct audit_event event = { .event = "stop" };
 
         if (d->base)
@@ -378,8 +364,7 @@ static void stop(struct lkmd *d)
         if (d->audit)
                 lkmd_audit(d, &event);
         audit_free(d->audit);
-        if (d->bound_socket)
-                unlink(d->config->socket);
+        listeners_deinit(d);
         for (size_t i = 0; i < ELEMENTSOF(events); i++) {
                 if (events[i])
                         event_free(events[i]);
@@ -399,7 +384,7 @@ static void stop(struct lkmd *d)
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .armed_usec = USEC_INFINITY };
+        struct lkmd d = { .expiry_fd = -1, .armed_usec = USEC_INFINITY };
         struct config_error error = { 0 };
         int r;
 
