@@ -37,6 +37,7 @@ int listeners_open(struct lkmd *d)
                                            : strerror(-r));
                 return r;
         }
+        l->path = socket_path(l->sockets[LISTENER_ORDINARY].fd);
         if (l->sockets[LISTENER_ADMIN].fd < 0)
                 return 0;
         /* Handed over without a line in the configuration it counts all the same: whoever made that socket wants it to be the only one. */
@@ -113,6 +114,7 @@ void listeners_deinit(struct lkmd *d)
         if (l->config)
                 listen_close(l->sockets, LISTENER_COUNT);
         l->config = config_unref(l->config);
+        free(TAKE_PTR(l->path));
         free(TAKE_PTR(l->admin_path));
 }
 
@@ -131,10 +133,5 @@ void listeners_check(const struct lkmd *d)
 
 void *listeners_report(const struct lkmd *d)
 {
-        const struct listeners *l = &d->listeners;
-        char *path = socket_path(l->sockets[LISTENER_ORDINARY].fd);
-        json_t *report = json_pack("{s:s?, s:s?}", "ordinary", path, "admin", l->admin_path);
-
-        free(path);
-        return report;
+        return json_pack("{s:s?, s:s?}", "ordinary", d->listeners.path, "admin", d->listeners.admin_path);
 }

@@ -25,6 +25,7 @@ struct listeners {
         struct listen_socket sockets[LISTENER_COUNT]; /* paths are borrowed from @config */
         struct config *config; /* of the start: a reload opens no other sockets */
         struct event *again;   /* after a pause */
+        char *path;            /* of the ordinary one, as clients know it; NULL: it has none */
         char *admin_path;      /* NULL: requests that need `admin` are answered on every connection */
 };
 
