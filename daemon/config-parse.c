@@ -6,6 +6,8 @@
 
 #include "common/clock.h"
 #include "daemon/names.h"
+#include "daemon/peer.h"
+#include "daemon/unit.h"
 
 enum { RULES_MAX = 64, SCOPE_KEKS_MAX = 8, USER_PAIRS_MAX = 8 };
 
@@ -203,6 +205,24 @@ static int rule_resolve_name(struct config *config, struct policy_rule *rule, en
         return r;
 }
 
+static int rule_parse_unit(struct policy_rule *rule, const char *name, const char **ret_why)
+{
+        const char *wrong = unit_name_check(name);
+
+        rule->kind = POLICY_RULE_UNIT;
+        if (wrong)
+                return config_refuse(ret_why, wrong);
+        switch (peer_probe()) {
+        case 0:
+                return 0;
+        case PEER_E_KERNEL:
+                return config_refuse(ret_why, "this kernel does not tell the unit of a client (SO_PEERPIDFD): Linux 6.5 or later is needed; "
+                                              "use user:, uid:, group: or gid: instead");
+        default:
+                return config_refuse(ret_why, "the unit of a client is read from /proc, which cannot be used here; mount it for this process");
+        }
+}
+
 static int rule_parse(struct config *config, struct policy_rule *rule, const char *word, const char **ret_why)
 {
         const char *name = strchr(word, ':');
@@ -216,7 +236,9 @@ static int rule_parse(struct config *config, struct policy_rule *rule, const cha
                 return rule_resolve_name(config, rule, NAMES_USER, name, ret_why);
         if (n == 5 && strncmp(word, "group", n) == 0)
                 return rule_resolve_name(config, rule, NAMES_GROUP, name, ret_why);
-        return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME and gid:NUMBER, separated by spaces");
+        if (strncmp(word, POLICY_RULE_UNIT_PREFIX, n + 1) == 0 && n + 1 == strlen(POLICY_RULE_UNIT_PREFIX))
+                return rule_parse_unit(rule, name, ret_why);
+        return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME, gid:NUMBER and unit:NAME, separated by spaces");
 }
 
 int config_parse_rules(struct config *config, void *at, const char *value, const char **ret_why)

@@ -54,7 +54,8 @@ struct names *names_free(struct names *n)
 static bool line_parse(const char *line, const char *name, uint32_t *ret_id)
 {
         size_t n = strlen(name);
-        const char *id = strncmp(line, name, n) == 0 && line[n] == ':' ? strchr(line + n + 1, ':') : NULL;
+        const char *id = !strchr(name, ':') && strncmp(line, name, n) == 0 && line[n] == ':'
+                                 ? strchr(line + n + 1, ':') : NULL;
         unsigned long long number;
         char *end;
 

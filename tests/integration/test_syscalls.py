@@ -13,8 +13,9 @@ from support import BUILD, CHECK, CREATE, EVICT, EXPLAIN, GET, LIST, LOCK, PING,
 
 # "123 openat(AT_FDCWD, ..." or "<... read resumed>" of strace -f; lines on signals and ends begin otherwise.
 CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed>)(.*)")
-# What a reload opens: the configuration, the audit log, and the names of users and groups. No request opens anything.
-READS = re.compile(r"(/lkmd\.conf(\.d(/.*)?)?|/audit\.jsonl|^/etc/(passwd|group)|^/proc/self/status)$")
+# What a reload opens: the configuration, the audit log, and the names of users and groups. What a new connection opens: the unit of its peer. At the end of the
+# start: what is in force. No request opens anything.
+READS = re.compile(r"(^/proc/self/fdinfo/[0-9]+|^/proc/[0-9]+/cgroup|/lkmd\.conf(\.d(/.*)?)?|/audit\.jsonl|^/etc/(passwd|group)|^/proc/self/status)$")
 
 
 def can_trace():
