@@ -55,7 +55,8 @@ static bool line_parse(const char *line, const char *name, uint32_t *ret_id)
 {
         size_t n = strlen(name);
         const char *id = !strchr(name, ':') && strncmp(line, name, n) == 0 && line[n] == ':'
-                                 ? strchr(line + n + 1, ':') : NULL;
+                                 ? strchr(line + n + 1, ':')
+                                 : NULL;
         unsigned long long number;
         char *end;
 
