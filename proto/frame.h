@@ -24,6 +24,7 @@
 #define SCOPE_NAME_MAX 64u
 #define KEK_ID_MAX 512u
 #define WRAPPED_MAX 6144u
+#define KMS_REQUEST_ID_MAX 128u
 #define IN_FLIGHT_MAX 128u              /* per connection; what a client keeps to until WELCOME says */
 #define KMS_IN_FLIGHT_MAX 1024u         /* the same, of lkm-kms */
 #define PAIRS_MAX 12u                   /* encryption context: pairs, */

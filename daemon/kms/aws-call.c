@@ -361,6 +361,7 @@ static void call_judge(struct exchange *x, const struct http_response *response,
         struct aws_call *c = call_of(x);
 
         note_date(c->service, response->date_wall_usec);
+        provider_request_id_set(&c->request_id, text(http_response_header(response, "x-amzn-requestid")));
         if (response->status == 200)
                 judge_answer(c, response, ret_verdict);
         else

@@ -53,6 +53,7 @@ struct aws_call {
         struct secret *plaintext; /* KEY_SIZE bytes */
         uint8_t *blob;
         size_t n_blob;
+        struct provider_request_id request_id; /* of the last answer */
         /* private */
         struct aws_service *service;
         enum aws_operation operation;

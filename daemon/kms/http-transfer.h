@@ -27,7 +27,7 @@ bool http_url_allowed(const struct http_url *url);
 struct http_kept_headers {
         char location[2048];
         char error_type[256];
-        char request_id[128];
+        char request_id[128 + 1];
 };
 
 struct http_transfer {

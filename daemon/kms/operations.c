@@ -35,13 +35,17 @@ static void operation_answer(struct operation *o, const struct provider_result *
                 message = (union message){ .kms_generated = { .number_ = MESSAGE_KMS_GENERATED,
                                                               .key = result->key,
                                                               .kek_id = result->kek_id,
-                                                              .wrapped = result->wrapped } };
+                                                              .wrapped = result->wrapped,
+                                                              .request_id = result->request_id } };
         } else if (o->answer == MESSAGE_KMS_UNWRAPPED) {
-                message = (union message){ .kms_unwrapped = { .number_ = MESSAGE_KMS_UNWRAPPED, .key = result->key } };
+                message = (union message){ .kms_unwrapped = { .number_ = MESSAGE_KMS_UNWRAPPED,
+                                                              .key = result->key,
+                                                              .request_id = result->request_id } };
         } else {
                 message = (union message){ .kms_wrapped = { .number_ = MESSAGE_KMS_WRAPPED,
                                                             .kek_id = result->kek_id,
-                                                            .wrapped = result->wrapped } };
+                                                            .wrapped = result->wrapped,
+                                                            .request_id = result->request_id } };
         }
         session_answer(o->session, o->request_id, &message);
 }

@@ -45,6 +45,7 @@ static void operation_end(struct operation *o, enum proto_error error, const cha
 
         if (error == PROTO_ERROR_NONE) {
                 result.sentence = NULL;
+                result.request_id = provider_request_id_get(&o->call.request_id);
                 result.key = o->call.plaintext;
                 if (o->number != AWS_DECRYPT) {
                         result.kek_id = bytes_from_string(o->answered_id);

@@ -146,7 +146,7 @@ static bool take_answer(const struct socket_call *s, const union message *reply,
         if (s->number == MESSAGE_KMS_UNWRAP) {
                 if (reply->number != MESSAGE_KMS_UNWRAPPED)
                         return false;
-                ret_result->key = reply->kms_unwrapped.key;
+                *ret_result = (struct provider_result){ .key = reply->kms_unwrapped.key, .request_id = reply->kms_unwrapped.request_id };
                 return true;
         }
         if (s->number == MESSAGE_KMS_GENERATE) {
@@ -154,12 +154,14 @@ static bool take_answer(const struct socket_call *s, const union message *reply,
                         return false;
                 *ret_result = (struct provider_result){ .key = reply->kms_generated.key,
                                                         .kek_id = reply->kms_generated.kek_id,
-                                                        .wrapped = reply->kms_generated.wrapped };
+                                                        .wrapped = reply->kms_generated.wrapped,
+                                                        .request_id = reply->kms_generated.request_id };
         } else {
                 if (reply->number != MESSAGE_KMS_WRAPPED)
                         return false;
-                *ret_result =
-                        (struct provider_result){ .kek_id = reply->kms_wrapped.kek_id, .wrapped = reply->kms_wrapped.wrapped };
+                *ret_result = (struct provider_result){ .kek_id = reply->kms_wrapped.kek_id,
+                                                        .wrapped = reply->kms_wrapped.wrapped,
+                                                        .request_id = reply->kms_wrapped.request_id };
         }
         return ret_result->kek_id.n > 0 && ret_result->wrapped.n > 0;
 }
@@ -172,6 +174,7 @@ static void socket_done(struct kms_call *call, unsigned error, const union messa
         struct provider_result result = { .error = PROTO_ERROR_NONE };
         enum message_number number = s->number;
         struct sentence why;
+        struct provider_request_id request_id;
         bool fits = error == 0 && take_answer(s, reply, &result);
 
         socket_call_free(s);
@@ -184,6 +187,8 @@ static void socket_done(struct kms_call *call, unsigned error, const union messa
                 provider_fail(asker, PROTO_ERROR_KMS_MISCONFIGURED, why.text);
         } else {
                 keep_kek_id(kek, result.kek_id);
+                provider_request_id_set(&request_id, result.request_id);
+                result.request_id = provider_request_id_get(&request_id);
                 asker->done(asker, &result);
         }
 }

@@ -127,7 +127,8 @@ static void operation_done(struct vault_call *call, enum proto_error error, cons
                                           .retry_after_msec = retry_after_msec,
                                           .key = o->kind == PROVIDER_GENERATE ? o->key : NULL,
                                           .kek_id = bytes_from_string(o->kek->id),
-                                          .wrapped = { o->wrapped, o->n_wrapped } };
+                                          .wrapped = { o->wrapped, o->n_wrapped },
+                                          .request_id = provider_request_id_get(&call->request_id) };
 
         if (error)
                 result = (struct provider_result){ .error = error, .sentence = sentence, .retry_after_msec = retry_after_msec };

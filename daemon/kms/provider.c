@@ -37,3 +37,20 @@ void sentence_set(struct sentence *s, const char *format, ...)
                 if ((unsigned char)*c >= 0x80)
                         *c = '?';
 }
+
+void provider_request_id_set(struct provider_request_id *ret_id, struct bytes said)
+{
+        *ret_id->text = '\0';
+        if (said.n == 0 || said.n > KMS_REQUEST_ID_MAX || said.data[0] == ' ' || said.data[said.n - 1] == ' ')
+                return;
+        for (size_t i = 0; i < said.n; i++)
+                if (said.data[i] < 0x20 || said.data[i] > 0x7e)
+                        return;
+        memcpy(ret_id->text, said.data, said.n);
+        ret_id->text[said.n] = '\0';
+}
+
+struct bytes provider_request_id_get(const struct provider_request_id *id)
+{
+        return bytes_from_string(id->text);
+}

@@ -23,6 +23,16 @@ struct sentence {
 /** sentence_set() - as snprintf(3); control characters and broken UTF-8 become '?'. */
 void sentence_set(struct sentence *s, const char *format, ...) _printf_(2, 3);
 
+/** What the log of a KMS calls one question. */
+struct provider_request_id {
+        char text[KMS_REQUEST_ID_MAX + 1]; /* "" = not known */
+};
+/** provider_request_id_set() - keep what a server said: 1 to KMS_REQUEST_ID_MAX printable ASCII characters, no space at either end. Anything else
+ *  is no id, and *@ret_id becomes "". */
+void provider_request_id_set(struct provider_request_id *ret_id, struct bytes said);
+/** provider_request_id_get() - for a result. Borrowed. */
+struct bytes provider_request_id_get(const struct provider_request_id *id);
+
 /** How an operation ended. Borrowed by done() for the call. */
 struct provider_result {
         enum proto_error
@@ -32,6 +42,7 @@ struct provider_result {
         struct secret *key; /* of generate and unwrap */
         struct bytes kek_id; /* of generate, wrap and rewrap: resolved */
         struct bytes wrapped; /* of generate, wrap and rewrap */
+        struct bytes request_id; /* what the log of the KMS calls the question; of provider_request_id_set(), or none */
 };
 
 /** The asker's side of one operation; embedded in what the asker needs. */

@@ -82,6 +82,13 @@ struct secret *vault_answer_secret(const struct vault_answer *a, enum vault_secr
         return NULL;
 }
 
+struct bytes vault_answer_request_id(const struct vault_answer *a)
+{
+        const json_t *id = json_object_get(a->root, "request_id");
+
+        return json_is_string(id) ? (struct bytes){ (const uint8_t *)json_string_value(id), json_string_length(id) } : (struct bytes){ 0 };
+}
+
 uint32_t vault_ciphertext_version(struct bytes text)
 {
         static const char prefix[] = "vault:v";

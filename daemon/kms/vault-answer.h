@@ -35,5 +35,7 @@ void vault_answer_deinit(struct vault_answer *a);
 
 /** vault_answer_secret() - a secret member, by its name and its place in an array; borrowed, or NULL. */
 struct secret *vault_answer_secret(const struct vault_answer *a, enum vault_secret which, size_t i_item);
+/** vault_answer_request_id() - what its audit log calls the request; without bytes when there is none. Borrowed. */
+struct bytes vault_answer_request_id(const struct vault_answer *a);
 /** vault_ciphertext_version() - of a text of the form "vault:vN:BASE64"; 0 when it has another form. */
 uint32_t vault_ciphertext_version(struct bytes text);

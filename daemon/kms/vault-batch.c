@@ -86,6 +86,8 @@ static void unwrap_end(struct unwrap *u, enum proto_error error, const char *sen
         struct provider_result result = { .error = error, .sentence = sentence, .retry_after_msec = retry_after_msec,
                                           .key = error ? NULL : u->key };
 
+        if (!error && u->flight) /* one request for all that were in it */
+                result.request_id = provider_request_id_get(&u->flight->call.request_id);
         unwrap_leave(u);
         event_free(u->timer);
         u->call->done(u->call, &result);
@@ -210,8 +212,8 @@ static void flight_done(struct vault_call *call, enum proto_error error, const c
 
                 if (!u)
                         continue;
-                unwrap_leave(u);
                 if (one_by_one) {
+                        unwrap_leave(u);
                         u->alone = true;
                         list_append(&b->waiting, &u->link);
                         b->n_waiting++;

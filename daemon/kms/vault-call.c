@@ -116,6 +116,7 @@ static void call_judge(struct exchange *x, const struct http_response *response,
                                   "no locked memory is left for its answer. Ask again when other requests have ended");
         else
                 judge_answer(c, response, &answer, ret_verdict);
+        provider_request_id_set(&c->request_id, vault_answer_request_id(&answer));
         vault_answer_deinit(&answer);
         if (ret_verdict->error && ret_verdict->action == EXCHANGE_REPEAT) {
                 free(c->redirection);

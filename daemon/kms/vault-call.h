@@ -29,6 +29,7 @@ struct vault_call {
         /* ---- to be read ---- */
         int status; /* of the last answer; 0 = none yet */
         enum vault_special special; /* of the last answer, when it was no success */
+        struct provider_request_id request_id; /* of the last answer */
 
         /* ---- of those who authorize ---- */
         struct vault_token *authority;

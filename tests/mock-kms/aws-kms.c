@@ -324,6 +324,7 @@ static void handle(struct mock *m, struct request *r, struct answer *a)
         int outcome;
 
         answer_header(a, "x-amzn-RequestId", id);
+        answer_request_id(a, id);
         outcome = aws_auth_check(m, r, "kms", SKEW_MINUTES, &c.user, &reason);
         if (outcome) {
                 answer_unauthenticated(a, outcome, reason);

@@ -259,6 +259,7 @@ static void handle(struct mock *m, struct request *r, struct answer *a)
         struct sts_call c = { .mock = m, .answer = a, .request_id = text_uuid() };
 
         answer_header(a, "x-amzn-RequestId", c.request_id);
+        answer_request_id(a, c.request_id);
         form_parse(&c.form, r);
         run(&c, r);
         evhttp_clear_headers(&c.form);

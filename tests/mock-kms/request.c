@@ -109,6 +109,11 @@ void answer_json(struct answer *a, int status, const char *content_type, json_t 
         answer_text(a, status, content_type, text);
 }
 
+void answer_request_id(struct answer *a, const char *id)
+{
+        snprintf(a->request_id, sizeof(a->request_id), "%s", id);
+}
+
 void answer_header(struct answer *a, const char *name, const char *value)
 {
         if (a->n_headers == ANSWER_HEADERS_MAX)

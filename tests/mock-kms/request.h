@@ -34,6 +34,7 @@ struct answer {
                 char *value;
         } headers[ANSWER_HEADERS_MAX];
         size_t n_headers;
+        char request_id[40]; /* that the service gave out with it, for the log; "" where there is none */
 };
 
 /** request_init() - Return: 0, or -EINVAL for a method or target that no service could take. */
@@ -51,4 +52,6 @@ void answer_deinit(struct answer *a);
 void answer_text(struct answer *a, int status, const char *content_type, const char *text);
 /** answer_json() - takes @body over. */
 void answer_json(struct answer *a, int status, const char *content_type, json_t *body);
+/** answer_request_id() - for the log: by what name the client knows the answer. */
+void answer_request_id(struct answer *a, const char *id);
 void answer_header(struct answer *a, const char *name, const char *value);

@@ -153,7 +153,8 @@ static void exchange_finish(struct exchange *e)
         if (!control_claims(&e->request))
                 journal_end(&e->server->journal, e->service ? e->service->name : "none", e->request.operation,
                             e->request.region, drop ? 0 : e->answer.status,
-                            e->plan.delay_msec && !e->plan.kind ? "delay" : fault_kind_name(e->plan.kind));
+                            e->plan.delay_msec && !e->plan.kind ? "delay" : fault_kind_name(e->plan.kind),
+                            e->answer.request_id);
         if (drop)
                 drop_connection(e);
         else

@@ -77,6 +77,7 @@ static json_t *envelope(struct vault_call *c, json_t *data, json_t *auth)
 {
         _cleanup_(freep) char *id = text_uuid();
 
+        answer_request_id(c->answer, id);
         return json_take(json_pack("{s:s, s:s, s:b, s:i, s:o, s:n, s:O?, s:o}", "request_id", id, "lease_id", "",
                                    "renewable", false, "lease_duration", 0, "data", data, "wrap_info", "warnings",
                                    c->warnings, "auth", auth));

@@ -128,6 +128,7 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\nlog_level = loud\n", 2, "debug");
         refuse("[lkmd]\nadmin = user:nobody-of-this-name\n", 2, "no such user");
         refuse("[lkmd]\nadmin = root\n", 2, "user:NAME");
+        refuse("[lkmd]\nadmin = unit:clinic\n", 2, "full name of the unit");
         refuse("[kek a b]\nkms_type = local\n", 2, "unknown section");
         refuse("[kek a]\nkms_type = cloud\nkek_file = /k\n", 2, "local, aws, vault or socket");
         refuse("[kek a]\nkms_type = local\n", 0, "either kek_file or kek_credential");
