@@ -198,8 +198,8 @@ static int local_new(struct kek **ret_kek, const struct config_kek *config, cons
                 r = config_credential_path(&path, config->kek_credential);
                 if (r == -ENOENT)
                         sentence_set(ret_why,
-                                     "[kek %s] names the credential %s, but the service manager passed none. Run lkm-kms as "
-                                     "lkm-kms.service, or set kek_file",
+                                     "[kek %s] names the credential %s, but the service manager passed none. Run lkm-kms as lkm-kms.service, "
+                                     "which has LoadCredential=, or set kek_file",
                                      config->name, config->kek_credential);
                 else if (r < 0)
                         sentence_set(ret_why, "out of memory");
