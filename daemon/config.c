@@ -485,6 +485,7 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         }
         if (r < 0 && r != -ENOMEM && !*ret_error->text)
                 snprintf(ret_error->text, sizeof(ret_error->text), "%s.d: %s", path, strerror(-r));
+        text_clean(ret_error->text); /* it quotes the file */
         reading_deinit(&reading);
         for (size_t i = 0; i < n_drop_ins; i++)
                 free(drop_ins[i]);
