@@ -130,6 +130,13 @@ DEFINE_CLEANUP(struct config *, config_unref)
 const struct config_scope *config_scope_find(const struct config *c, struct bytes name);
 const struct config_kek *config_kek_find(const struct config *c, struct bytes name);
 
+/**
+ * config_credential_path() - where the service manager put the credential @name: under $CREDENTIALS_DIRECTORY as NAME (LoadCredential=NAME:FILE),
+ * lkm.NAME (ImportCredential=lkm.*) or lkm_NAME (LoadCredential=lkm:FOLDER), the first that is there; as NAME when none is
+ * Return: 0 with a string to be freed; -ENOENT when there are no credentials at all; -ENOMEM.
+ */
+int config_credential_path(char **ret_path, const char *name);
+
 /** config_option_next() - iterate the option table, for --help, man-page tests and completions; @i from 0.
  *  Return: false past the end. */
 bool config_option_next(size_t i, const char **ret_section, const char **ret_key, const char **ret_default);
