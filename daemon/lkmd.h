@@ -17,7 +17,9 @@
 #include "daemon/kms-link.h"
 #include "daemon/lease.h"
 #include "daemon/listener.h"
+#include "daemon/names.h"
 #include "daemon/policy.h"
+#include "daemon/sandbox.h"
 
 struct stream;
 
@@ -40,6 +42,8 @@ struct lkmd {
         struct event_base *base;
         struct config *config;
         char *config_path;
+        struct names *names; /* of the configuration's rules */
+        struct sandbox sandbox;
         struct cache *cache;
         struct audit *audit;
         int audit_error; /* last -errno of a failed write, 0 when the last one worked */
@@ -49,6 +53,8 @@ struct lkmd {
         struct event *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
         int expiry_fd;
+        int manager_fd; /* see manager.h */
+        pid_t pid;      /* getpid(2) is not in the sandbox */
         uint64_t armed_usec; /* what expiry_fd is set to */
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
