@@ -37,8 +37,9 @@ static int connection_open(struct connection *c)
         return 0;
 }
 
-static void connection_begin(struct lkmd *d, int fd, struct usage_user *user, uint64_t now)
+static void connection_begin(const struct listener *listener, int fd, struct usage_user *user, uint64_t now)
 {
+        struct lkmd *d = listener->daemon;
         struct connection *c = calloc(1, sizeof(*c));
         int r;
 
@@ -51,6 +52,7 @@ static void connection_begin(struct lkmd *d, int fd, struct usage_user *user, ui
         c->fd = fd;
         c->user = user;
         c->number = ++d->next_connection;
+        c->by_admin_socket = listener->is_admin;
         list_init(&c->link);
         list_init(&c->link_ready);
         list_init(&c->link_due);
@@ -91,8 +93,17 @@ static bool peer_is_admin(const struct lkmd *d, int fd)
         return yes;
 }
 
-static void accept_one(struct lkmd *d, int fd, uint64_t now)
+/* Where there is a socket for administrators, who comes by it is one; else who has the right. */
+static bool is_reserved(const struct listener *listener, const struct usage_user *user, int fd)
 {
+        if (listener->daemon->listeners.admin_path)
+                return listener->is_admin;
+        return user ? user->is_admin : peer_is_admin(listener->daemon, fd);
+}
+
+static void accept_one(const struct listener *listener, int fd, uint64_t now)
+{
+        struct lkmd *d = listener->daemon;
         struct ucred credentials;
         socklen_t n = sizeof(credentials);
         struct usage_user *user;
@@ -103,10 +114,10 @@ static void accept_one(struct lkmd *d, int fd, uint64_t now)
                 return;
         }
         r = usage_connect(&d->usage, &d->limits, credentials.uid, false, &user);
-        if (r > 0 && (user ? user->is_admin : peer_is_admin(d, fd)))
+        if (r > 0 && is_reserved(listener, user, fd))
                 r = usage_connect(&d->usage, &d->limits, credentials.uid, true, &user);
         if (r == 0) {
-                connection_begin(d, fd, user, now);
+                connection_begin(listener, fd, user, now);
         } else if (r > 0) {
                 usage_refuse(&d->usage, user);
                 if (user)
@@ -145,8 +156,8 @@ int accept_spare(void)
 
 void connection_accept(evutil_socket_t fd, short what, void *userdata)
 {
-        static const struct timeval pause = { .tv_sec = 1, .tv_usec = 0 };
-        struct lkmd *d = userdata;
+        struct listener *listener = userdata;
+        struct lkmd *d = listener->daemon;
         uint64_t now = clock_boottime_usec();
 
         usage_forget(&d->usage, now);
@@ -154,7 +165,7 @@ void connection_accept(evutil_socket_t fd, short what, void *userdata)
                 int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
                 if (client >= 0) {
-                        accept_one(d, client, now);
+                        accept_one(listener, client, now);
                         continue;
                 }
                 if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM)
@@ -165,8 +176,7 @@ void connection_accept(evutil_socket_t fd, short what, void *userdata)
                 if (!accept_and_close(d, fd)) {
                         /* Accepting again at once would spin: wait for a close, or a second. */
                         d->n_accept_failures++;
-                        event_del(d->listener);
-                        event_add(d->accept_again, &pause);
+                        listeners_pause(d);
                 }
                 return;
         }

@@ -10,7 +10,6 @@
 #include "proto/stream.h"
 
 enum {
-        OUT_MAX = 256 * 1024,    /* bytes of answers that may wait unsent; more closes the connection */
         OUT_LINGER = 64 * 1024,  /* a connection that is to be closed waits until no more than so many bytes are sent */
         FRAMES_PER_TURN = 8,     /* then the other users have their turn */
         RELEASED_KEEP = 1024,    /* keys remembered although they were not asked for in the last minute */
@@ -39,8 +38,7 @@ void connection_close(struct connection *c)
         peer_deinit(&c->peer);
         released_deinit(&c->released);
         free(c);
-        if (d->accept_again && !d->draining)
-                event_add(d->listener, NULL); /* there is a descriptor again */
+        listeners_go_on(d); /* there is a descriptor again */
         lkmd_stop_if_drained(d);
 }
 

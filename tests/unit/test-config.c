@@ -67,6 +67,8 @@ START_TEST(defaults_are_those_of_the_table)
 
         ck_assert_str_eq(c->socket, "/run/lkm/lkm.sock");
         ck_assert_uint_eq(c->socket_mode, 0666);
+        ck_assert_ptr_null(c->admin_socket);
+        ck_assert_uint_eq(c->admin_socket_mode, 0600);
         ck_assert_uint_eq(c->cache_keys, 4096);
         ck_assert_uint_eq(c->user_connections, 0);
         ck_assert_uint_eq(c->user_bytes, 4 << 20);
@@ -135,6 +137,8 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\nuser_bytes = 147455\n", 2, "at least 144K");
         refuse("[lkmd]\nsocket_mode = 999\n", 2, "octal");
         refuse("[lkmd]\nkms_timeout = 5\n", 2, "unit");
+        refuse("[lkmd]\nsocket = /a\nadmin_socket = /a\n", 0, "the same path");
+        refuse("[lkmd]\nadmin_socket_mode = 0888\n", 2, "octal");
         refuse("[lkmd]\nlog_level = loud\n", 2, "debug");
         refuse("[lkmd]\nadmin = user:nobody-of-this-name\n", 2, "no such user");
         refuse("[lkmd]\nadmin = root\n", 2, "user:NAME");
@@ -152,6 +156,15 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse(SCOPE "dek_spec = AES_128\n", 6, "AES_256");
         refuse(SCOPE "  allow = uid:1\n", 6, "white space");
         refuse("[lkmd]\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1\n", 2, "longer than 48");
+}
+END_TEST
+
+START_TEST(what_is_quoted_of_the_file_is_text)
+{
+        refuse("[\001kmd]\nsocket = /x\n", 2, "unknown section [?kmd]");
+        refuse("[lkmd]\nso\033[2Jcket = /x\n", 2, "unknown key so?[2Jcket");
+        refuse("[lkmd]\nsocket_mode = \377\n", 2, "socket_mode = ?");
+        ck_assert(bytes_is_text(bytes_from_string(error.text)));
 }
 END_TEST
 
@@ -456,6 +469,7 @@ int main(void)
                                        { values_are_read },
                                        { rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_history },
                                        { every_mistake_is_told_with_its_line },
+                                       { what_is_quoted_of_the_file_is_text },
                                        { a_line_too_long_is_told_not_cut },
                                        { a_drop_in_wins_and_its_mistakes_name_it },
                                        { nobody_is_allowed_by_default },
