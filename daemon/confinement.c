@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* confinement: what lkmd has to do with its sandbox: what it needs from outside, when it goes in, and what can no longer be changed then. */
+#include <assert.h>
 #include <errno.h>
-#include <systemd/sd-daemon.h>
+#include <jansson.h>
 
 #include "common/log.h"
 #include "daemon/lkmd.h"
@@ -42,13 +43,15 @@ int lkmd_read_config(struct lkmd *d, struct config **ret_config, struct config_e
 
 int lkmd_confine_files(struct lkmd *d)
 {
-        const struct sandbox_files files = { .config_path = d->config_path,
-                                             .names = { PASSWD_FILE, GROUP_FILE },
-                                             .audit_file = d->config->audit_file,
-                                             .sockets = { sd_listen_fds(0) > 0 ? NULL : d->config->socket } };
+        struct sandbox_files files = { .config_path = d->config_path,
+                                       .names = { PASSWD_FILE, GROUP_FILE },
+                                       .audit_file = d->config->audit_file };
         const char *why;
         int r;
 
+        static_assert(ELEMENTSOF(files.sockets) >= LISTENER_COUNT, "there is a place for each socket");
+        for (unsigned i = 0; i < LISTENER_COUNT; i++)
+                files.sockets[i] = d->listeners.sockets[i].bound ? d->listeners.sockets[i].path : NULL;
         json_object_seed(0); /* it reads /dev/urandom, the first time */
         r = sandbox_confine_files(&d->sandbox, &files, &why);
         if (r < 0)

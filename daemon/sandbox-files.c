@@ -46,7 +46,7 @@ enum {
         MAY_READ = LANDLOCK_ACCESS_FS_READ_FILE,
         MAY_READ_FOLDER = MAY_READ | LANDLOCK_ACCESS_FS_READ_DIR,
         MAY_KEEP_LOG = MAY_READ_FOLDER | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE | FS_TRUNCATE,
-        MAY_BIND = LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE,
+        MAY_REMOVE = LANDLOCK_ACCESS_FS_REMOVE_FILE,
 };
 
 struct ruleset {
@@ -122,7 +122,7 @@ static int allow_all(const struct ruleset *set, const struct sandbox_files *file
                 r = allow_folder_of(set, files->audit_file, MAY_KEEP_LOG);
         for (size_t i = 0; i < ELEMENTSOF(files->sockets) && r == 0; i++) {
                 if (files->sockets[i])
-                        r = allow_folder_of(set, files->sockets[i], MAY_BIND);
+                        r = allow_folder_of(set, files->sockets[i], MAY_REMOVE);
         }
         return r;
 }

@@ -33,7 +33,7 @@ struct sandbox_files {
         const char *config_path;   /* it and its drop-ins are read at each reload: their folders, also where links lead */
         const char *names[2];      /* files of users and groups, read */
         const char *audit_file;    /* its folder: read, written, and files made, renamed and removed in it */
-        const char *sockets[2];    /* that are still to be bound, and to be removed at the end; NULL: none */
+        const char *sockets[2];    /* that it has bound and removes at the end: files can be removed from their folders; NULL: none */
 };
 
 /** sandbox_confine_files() - nothing but @files and /proc can be opened by this thread and those that it starts from now on, nothing be executed, no TCP socket
