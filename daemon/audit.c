@@ -171,6 +171,7 @@ static json_t *event_build(const struct audit *a, const struct audit_event *e)
                 set(line, "uid", json_integer(e->peer->uid));
                 set(line, "gid", json_integer(e->peer->gid));
                 set(line, "pid", json_integer(e->peer->pid));
+                set_text(line, "unit", e->peer->unit);
         }
         set_count(line, "connection", e->connection);
         set_text(line, "scope", e->scope);

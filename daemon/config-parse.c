@@ -7,6 +7,8 @@
 #include <pwd.h>
 
 #include "common/clock.h"
+#include "daemon/peer.h"
+#include "daemon/unit.h"
 
 enum { RULES_MAX = 64, SCOPE_KEKS_MAX = 8, USER_PAIRS_MAX = 8 };
 
@@ -192,6 +194,24 @@ static int rule_resolve_number(struct policy_rule *rule, const char *text)
         return 0;
 }
 
+static int rule_parse_unit(struct policy_rule *rule, const char *name, const char **ret_why)
+{
+        const char *wrong = unit_name_check(name);
+
+        rule->kind = POLICY_RULE_UNIT;
+        if (wrong)
+                return config_refuse(ret_why, wrong);
+        switch (peer_probe()) {
+        case 0:
+                return 0;
+        case PEER_E_KERNEL:
+                return config_refuse(ret_why, "this kernel does not tell the unit of a client (SO_PEERPIDFD): Linux 6.5 or later is needed; "
+                                              "use user:, uid:, group: or gid: instead");
+        default:
+                return config_refuse(ret_why, "the unit of a client is read from /proc, which cannot be used here; mount it for this process");
+        }
+}
+
 static int rule_parse(struct policy_rule *rule, const char *word, const char **ret_why)
 {
         const struct passwd *user;
@@ -217,7 +237,9 @@ static int rule_parse(struct policy_rule *rule, const char *word, const char **r
                 rule->id = group->gr_gid;
                 return 0;
         }
-        return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME and gid:NUMBER, separated by spaces");
+        if (strncmp(word, POLICY_RULE_UNIT_PREFIX, n + 1) == 0 && n + 1 == strlen(POLICY_RULE_UNIT_PREFIX))
+                return rule_parse_unit(rule, name, ret_why);
+        return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME, gid:NUMBER and unit:NAME, separated by spaces");
 }
 
 int config_parse_rules(struct config *config, void *at, const char *value, const char **ret_why)

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "daemon/config-parse.h"
+#include "daemon/peer.h"
 
 /* ---- the options. Everything that can be configured stands in this table. ---- */
 
@@ -468,6 +469,7 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
                 return -ENOMEM;
         c->n_refs = 1;
         ret_error->text[0] = 0;
+        peer_probe(); /* now: a reload may find itself where the calls for it are not allowed any more */
         ini_max_line = 8192;
         ini_use_stack = false;
         ini_initial_alloc = 8192;
@@ -483,6 +485,7 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         }
         if (r < 0 && r != -ENOMEM && !*ret_error->text)
                 snprintf(ret_error->text, sizeof(ret_error->text), "%s.d: %s", path, strerror(-r));
+        text_clean(ret_error->text); /* it quotes the file */
         reading_deinit(&reading);
         for (size_t i = 0; i < n_drop_ins; i++)
                 free(drop_ins[i]);

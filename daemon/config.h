@@ -17,10 +17,12 @@
 
 /** One element of an `allow` or `admin` list. `text` is as written, for `lkmctl explain`. */
 struct policy_rule {
-        enum policy_rule_kind { POLICY_RULE_USER, POLICY_RULE_GROUP } kind; /* user:/uid: and group:/gid: */
-        uint32_t id;
+        enum policy_rule_kind { POLICY_RULE_USER, POLICY_RULE_GROUP, POLICY_RULE_UNIT } kind; /* user:/uid:, group:/gid:, unit: */
+        uint32_t id; /* of a user or group; a unit is known by the text behind its prefix */
         char *text;
 };
+
+#define POLICY_RULE_UNIT_PREFIX "unit:"
 
 struct policy_rules {
         size_t n;

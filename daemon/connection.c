@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "daemon/peer.h"
 #include "daemon/request.h"
 #include "proto/stream.h"
 
@@ -33,7 +34,7 @@ static void connection_close(struct connection *c)
         stream_free(c->stream);
         if (c->fd >= 0)
                 close(c->fd);
-        free(c->peer.groups);
+        peer_deinit(&c->peer);
         released_deinit(&c->released);
         free(c);
         if (d->accept_again && !d->draining)
@@ -144,41 +145,15 @@ static void connection_readable(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- accept ---- */
 
-static int peer_read_groups(struct peer *peer, int fd)
-{
-        socklen_t n = 0;
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &n) == 0)
-                return 0;
-        if (errno != ERANGE)
-                return -errno;
-        peer->groups = malloc(n);
-        if (!peer->groups)
-                return -ENOMEM;
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, peer->groups, &n) < 0)
-                return -errno;
-        peer->n_groups = n / sizeof(*peer->groups);
-        return 0;
-}
-
-static int peer_read(struct peer *peer, int fd)
-{
-        struct ucred credentials;
-        socklen_t n = sizeof(credentials);
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &n) < 0)
-                return -errno;
-        peer->uid = credentials.uid;
-        peer->gid = credentials.gid;
-        peer->pid = credentials.pid;
-        return peer_read_groups(peer, fd);
-}
-
 static int connection_open(struct connection *c)
 {
         int r = peer_read(&c->peer, c->fd);
 
-        if (r == 0)
+        if (r == PEER_E_PROC && !c->daemon->units_hidden) {
+                log_warning("/proc hides the processes of clients, so no rule by unit matches. Mount it without hidepid=, and set ProtectProc=default");
+                c->daemon->units_hidden = true;
+        }
+        if (r >= 0)
                 r = stream_new(&c->stream, c->fd, OUT_MAX);
         if (r < 0)
                 return r;

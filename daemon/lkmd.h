@@ -50,6 +50,7 @@ struct lkmd {
         uint64_t armed_usec; /* what expiry_fd is set to */
         bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
+        bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
         size_t n_connections, n_flights, n_questions, n_changes;
         uint64_t next_connection, started_usec;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/policy.h"
 
+#include <string.h>
+
 static bool peer_is_in_group(const struct peer *peer, uint32_t gid)
 {
         for (size_t i = 0; i < peer->n_groups; i++) {
@@ -12,7 +14,15 @@ static bool peer_is_in_group(const struct peer *peer, uint32_t gid)
 
 static bool rule_matches(const struct policy_rule *rule, const struct peer *peer)
 {
-        return rule->kind == POLICY_RULE_USER ? rule->id == peer->uid : peer_is_in_group(peer, rule->id);
+        switch (rule->kind) {
+        case POLICY_RULE_USER:
+                return rule->id == peer->uid;
+        case POLICY_RULE_GROUP:
+                return peer_is_in_group(peer, rule->id);
+        case POLICY_RULE_UNIT:
+                return peer->unit && strcmp(rule->text + strlen(POLICY_RULE_UNIT_PREFIX), peer->unit) == 0;
+        }
+        return false;
 }
 
 static const struct policy_rules *policy_rules(const struct config *config, const struct config_scope *scope, enum policy_right right)

@@ -11,12 +11,13 @@
 
 #include "daemon/config.h"
 
-/** Kernel credentials of a peer: SO_PEERCRED and SO_PEERGROUPS at accept time. */
+/** Kernel credentials of a peer, read when it was accepted (peer.h). */
 struct peer {
         uint32_t uid, gid;
         int32_t pid; /* for the audit log only, never for a decision */
         size_t n_groups;
         uint32_t *groups; /* supplementary groups, owned by the connection */
+        char *unit;       /* system unit, owned by the connection; NULL when it is not known */
 };
 
 enum policy_right {

@@ -14,8 +14,9 @@ from support import CHECK, CREATE, EVICT, EXPLAIN, GET, LIST, LOCK, PING, STATUS
 LIST_FILE = os.path.join(os.path.dirname(__file__), "syscalls.txt")
 # "123 openat(AT_FDCWD, ..." or "<... read resumed>" of strace -f; lines on signals and ends begin otherwise.
 CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed>)(.*)")
-# What a reload opens: the configuration, the audit log, and the names of users and groups. No request opens anything.
-READS = re.compile(r"(/lkmd\.conf(\.d(/.*)?)?|/audit\.jsonl|/etc/(passwd|group|nsswitch\.conf|ld\.so\.cache|localtime)|/(usr/)?lib/.*\.so[.0-9]*"
+# What a reload opens: the configuration, the audit log, and the names of users and groups. What a new connection opens: the unit of its peer.
+# No request opens anything.
+READS = re.compile(r"(^/proc/self/fdinfo/[0-9]+|^/proc/[0-9]+/cgroup|/lkmd\.conf(\.d(/.*)?)?|/audit\.jsonl|/etc/(passwd|group|nsswitch\.conf|ld\.so\.cache|localtime)|/(usr/)?lib/.*\.so[.0-9]*"
                    r"|/var/lib/extrausers/(passwd|group)|/run/systemd/(userdb/?|notify)|/(var/)?run/nscd/socket)$")
 
 

@@ -128,6 +128,7 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\nlog_level = loud\n", 2, "debug");
         refuse("[lkmd]\nadmin = user:nobody-of-this-name\n", 2, "no such user");
         refuse("[lkmd]\nadmin = root\n", 2, "user:NAME");
+        refuse("[lkmd]\nadmin = unit:clinic\n", 2, "full name of the unit");
         refuse("[kek a b]\nkms_type = local\n", 2, "unknown section");
         refuse("[kek a]\nkms_type = cloud\nkek_file = /k\n", 2, "local, aws, vault or socket");
         refuse("[kek a]\nkms_type = local\n", 0, "either kek_file or kek_credential");
@@ -141,6 +142,15 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse(SCOPE "dek_spec = AES_128\n", 6, "AES_256");
         refuse(SCOPE "  allow = uid:1\n", 6, "white space");
         refuse("[lkmd]\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1\n", 2, "longer than 48");
+}
+END_TEST
+
+START_TEST(what_is_quoted_of_the_file_is_text)
+{
+        refuse("[\001kmd]\nsocket = /x\n", 2, "unknown section [?kmd]");
+        refuse("[lkmd]\nso\033[2Jcket = /x\n", 2, "unknown key so?[2Jcket");
+        refuse("[lkmd]\nsocket_mode = \377\n", 2, "socket_mode = ?");
+        ck_assert(bytes_is_text(bytes_from_string(error.text)));
 }
 END_TEST
 
@@ -445,6 +455,7 @@ int main(void)
                                        { values_are_read },
                                        { rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_history },
                                        { every_mistake_is_told_with_its_line },
+                                       { what_is_quoted_of_the_file_is_text },
                                        { a_line_too_long_is_told_not_cut },
                                        { a_drop_in_wins_and_its_mistakes_name_it },
                                        { nobody_is_allowed_by_default },

@@ -59,6 +59,35 @@ START_TEST(a_supplementary_group_counts_and_one_rule_is_enough)
 }
 END_TEST
 
+/* The whole name, and of a process whose unit is known. */
+START_TEST(a_unit_is_matched_exactly)
+{
+        static char clinic[] = "unit:clinic.service", north[] = "unit:clinic@north.service";
+        static const struct {
+                const char *unit, *rule;
+        } cases[] = { { "clinic.service", clinic },
+                      { "clinic@north.service", north },
+                      { "clinic@south.service", NULL },
+                      { "clinic@.service", NULL },
+                      { "clinic.servic", NULL },
+                      { "clinic.service2", NULL },
+                      { "Clinic.service", NULL },
+                      { "", NULL },
+                      { NULL, NULL } };
+        struct policy_rule units[] = { { POLICY_RULE_UNIT, 0, clinic }, { POLICY_RULE_UNIT, 0, north } };
+        struct config_scope open = { .allow = { 2, units } };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(freep) char *unit = cases[i].unit ? strdup(cases[i].unit) : NULL;
+                struct peer peer = { .unit = unit };
+                const char *rule = NULL;
+
+                ck_assert_int_eq(policy_decide(&config, &open, &peer, POLICY_RIGHT_USE, &rule), cases[i].rule != NULL);
+                ck_assert_str_eq(rule, cases[i].rule ? cases[i].rule : "no rule");
+        }
+}
+END_TEST
+
 START_TEST(without_rules_nobody_has_any_right)
 {
         struct config_scope empty = { 0 };
@@ -87,6 +116,7 @@ int main(void)
 {
         const struct promise all[] = { { each_right_is_decided_by_its_own_rules },
                                        { a_supplementary_group_counts_and_one_rule_is_enough },
+                                       { a_unit_is_matched_exactly },
                                        { without_rules_nobody_has_any_right },
                                        { names_of_rights_are_those_of_the_protocol } };
 
