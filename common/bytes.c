@@ -86,6 +86,19 @@ bool bytes_is_text(struct bytes b)
         return true;
 }
 
+void text_clean(char *text)
+{
+        bool is_utf8;
+
+        for (char *c = text; *c; c++)
+                if ((unsigned char)*c < 0x20 || *c == 0x7f)
+                        *c = '?';
+        is_utf8 = bytes_is_text(bytes_from_string(text));
+        for (char *c = text; *c; c++)
+                if (!is_utf8 && (unsigned char)*c >= 0x80)
+                        *c = '?';
+}
+
 char *bytes_to_string(struct bytes b)
 {
         char *text = malloc(b.n + 1);

@@ -24,6 +24,8 @@ bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_equal_secret(struct bytes a, struct bytes b);
 /** bytes_is_text() - valid UTF-8 with no control character (below 0x20, 0x7f). */
 bool bytes_is_text(struct bytes b);
+/** text_clean() - make @text one that bytes_is_text(): '?' in the place of control characters, and of every byte from 0x80 on where it is not UTF-8. */
+void text_clean(char *text);
 /** bytes_to_string() - a NUL-terminated copy in heap, or NULL when out of memory. For text that is not secret. */
 char *bytes_to_string(struct bytes b);
 

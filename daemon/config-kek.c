@@ -7,11 +7,34 @@
 
 enum { TEXT_MAX = 2048 };
 
+int config_credential_path(char **ret_path, const char *name)
+{
+        static const char *const prefixes[] = { "", "lkm.", "lkm_" };
+        const char *folder = getenv("CREDENTIALS_DIRECTORY");
+
+        if (!folder)
+                return -ENOENT;
+        for (size_t i = 0; i < ELEMENTSOF(prefixes); i++) {
+                _cleanup_(freep) char *path = NULL;
+
+                if (asprintf(&path, "%s/%s%s", folder, prefixes[i], name) < 0) {
+                        path = NULL;
+                        return -ENOMEM;
+                }
+                if (access(path, F_OK) == 0) {
+                        *ret_path = TAKE_PTR(path);
+                        return 0;
+                }
+        }
+        return asprintf(ret_path, "%s/%s", folder, name) < 0 ? -ENOMEM : 0;
+}
+
 int config_parse_file(struct config *config, void *at, const char *value, const char **ret_why)
 {
         static const char prefix[] = "credential:";
-        const char *folder = getenv("CREDENTIALS_DIRECTORY"), *name = value + sizeof(prefix) - 1;
+        const char *name = value + sizeof(prefix) - 1;
         _cleanup_(freep) char *path = NULL;
+        int r;
 
         if (strncmp(value, prefix, sizeof(prefix) - 1) != 0) {
                 if (*value != '/')
@@ -20,13 +43,10 @@ int config_parse_file(struct config *config, void *at, const char *value, const 
         }
         if (!config_name_is_valid(name))
                 return config_refuse(ret_why, "give the credential's name after the colon: letters, digits, '.', '_' and '-', at most 64");
-        if (!folder) /* lkmd, or a check by hand: who opens the file says what is missing */
+        r = config_credential_path(&path, name);
+        if (r == -ENOENT) /* lkmd, or a check by hand: who opens the file says what is missing */
                 return config_set_string(at, value);
-        if (asprintf(&path, "%s/%s", folder, name) < 0) {
-                path = NULL;
-                return -ENOMEM;
-        }
-        return config_set_string(at, path);
+        return r < 0 ? r : config_set_string(at, path);
 }
 
 static bool is_printable(const char *text, char low)

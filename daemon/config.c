@@ -459,7 +459,7 @@ static int config_apply(struct config *c, struct reading *r)
         return error;
 }
 
-int config_read(struct config **ret_config, const char *path, struct config_error *ret_error)
+int config_read_with(struct config **ret_config, const char *path, struct names *names, struct config_error *ret_error)
 {
         _cleanup_(config_unrefp) struct config *c = calloc(1, sizeof(*c));
         struct reading reading = { .error = ret_error };
@@ -470,6 +470,7 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         if (!c)
                 return -ENOMEM;
         c->n_refs = 1;
+        c->names = names;
         ret_error->text[0] = 0;
         peer_probe(); /* now: a reload may find itself where the calls for it are not allowed any more */
         ini_max_line = 8192;
@@ -487,13 +488,20 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         }
         if (r < 0 && r != -ENOMEM && !*ret_error->text)
                 snprintf(ret_error->text, sizeof(ret_error->text), "%s.d: %s", path, strerror(-r));
+        text_clean(ret_error->text); /* it quotes the file */
         reading_deinit(&reading);
         for (size_t i = 0; i < n_drop_ins; i++)
                 free(drop_ins[i]);
         free(drop_ins);
+        c->names = NULL;
         if (r == 0)
                 *ret_config = TAKE_PTR(c);
         return r;
+}
+
+int config_read(struct config **ret_config, const char *path, struct config_error *ret_error)
+{
+        return config_read_with(ret_config, path, NULL, ret_error);
 }
 
 static void kek_deinit(struct config_kek *kek)

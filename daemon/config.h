@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * config: /etc/lkm/lkmd.conf and its drop-ins, as one immutable, counted object. Shared by lkmd (all of it) and lkm-kms
- * (only [kms] and [kek …]). User and group names are resolved while reading, never later. A reload builds a second
+ * (only [kms] and [kek …]). User and group names are resolved while reading (names.h), never later. A reload builds a second
  * object and swaps it in when it is good. Must not know of sockets or keys.
  */
 #pragma once
@@ -90,8 +90,11 @@ struct config_scope {
         struct policy_rules allow_history; /* keys of retired versions, and destroying them; nobody where it is not given */
 };
 
+struct names;
+
 struct config {
         unsigned n_refs;
+        struct names *names; /* borrowed while it is read, NULL afterwards */
         /* [lkmd] */
         char *socket;
         unsigned socket_mode;
@@ -120,6 +123,8 @@ struct config_error {
 /** config_read() - read @path and @path.d/ *.conf in byte order of their names; a later file wins over an earlier one, a
  *  key given twice in one file is an error. Return: 0, -EINVAL with *ret_error filled, -ENOMEM, or -errno with *ret_error filled. */
 int config_read(struct config **ret_config, const char *path, struct config_error *ret_error);
+/** config_read_with() - the same; users and groups are looked up in @names (see names.h). */
+int config_read_with(struct config **ret_config, const char *path, struct names *names, struct config_error *ret_error);
 struct config *config_ref(struct config *c);
 struct config *config_unref(struct config *c);
 DEFINE_CLEANUP(struct config *, config_unref)
@@ -127,6 +132,13 @@ DEFINE_CLEANUP(struct config *, config_unref)
 /** config_scope_find(), config_kek_find() - by name, or NULL. */
 const struct config_scope *config_scope_find(const struct config *c, struct bytes name);
 const struct config_kek *config_kek_find(const struct config *c, struct bytes name);
+
+/**
+ * config_credential_path() - where the service manager put the credential @name: under $CREDENTIALS_DIRECTORY as NAME (LoadCredential=NAME:FILE),
+ * lkm.NAME (ImportCredential=lkm.*) or lkm_NAME (LoadCredential=lkm:FOLDER), the first that is there; as NAME when none is
+ * Return: 0 with a string to be freed; -ENOENT when there are no credentials at all; -ENOMEM.
+ */
+int config_credential_path(char **ret_path, const char *name);
 
 /** config_option_next() - iterate the option table, for --help, man-page tests and completions; @i from 0.
  *  Return: false past the end. */

@@ -17,7 +17,9 @@
 #include "daemon/config.h"
 #include "daemon/kms-link.h"
 #include "daemon/lease.h"
+#include "daemon/names.h"
 #include "daemon/policy.h"
+#include "daemon/sandbox.h"
 
 struct stream;
 
@@ -40,6 +42,8 @@ struct lkmd {
         struct event_base *base;
         struct config *config;
         char *config_path;
+        struct names *names; /* of the configuration's rules */
+        struct sandbox sandbox;
         struct cache *cache;
         struct audit *audit;
         struct audit_journal audit_journal;
@@ -54,6 +58,8 @@ struct lkmd {
         struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
         int listen_fd, expiry_fd;
+        int manager_fd; /* see manager.h */
+        pid_t pid;      /* getpid(2) is not in the sandbox */
         uint64_t armed_usec; /* what expiry_fd is set to */
         bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;

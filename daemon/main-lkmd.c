@@ -14,6 +14,7 @@
 #include "common/log.h"
 #include "daemon/listen.h"
 #include "daemon/lkmd.h"
+#include "daemon/manager.h"
 
 enum {
         ARENA_SPARE_KEYS = 1024, /* in flight, beside the cached ones */
@@ -122,15 +123,18 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         struct lkmd *d = userdata;
         struct config *config;
         struct config_error error;
+        char told[sizeof(error.text) + 128];
         int r;
 
-        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
-        r = config_read(&config, d->config_path, &error);
+        snprintf(told, sizeof(told), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+        manager_tell(d->manager_fd, told);
+        r = config_read_with(&config, d->config_path, d->names, &error);
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
                 auditing_reload(d); /* the log may have been moved away all the same */
-                sd_notifyf(0, "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
+                snprintf(told, sizeof(told), "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
+                manager_tell(d->manager_fd, told);
                 return;
         }
         config_unref(d->config);
@@ -140,7 +144,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         retime(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
-        sd_notify(0, "READY=1\nSTATUS=Serving");
+        manager_tell(d->manager_fd, "READY=1\nSTATUS=Serving");
 }
 
 struct retiming {
@@ -208,7 +212,7 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
         if (d->draining)
                 return;
         d->draining = true;
-        sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
+        manager_tell(d->manager_fd, "STOPPING=1\nSTATUS=Stopping");
         event_del(d->listener);
         event_add(d->drain, &limit);
         leases_drain(d);
@@ -224,8 +228,10 @@ static void on_minute(evutil_socket_t fd, short what, void *userdata)
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 {
+        const struct lkmd *d = userdata;
+
         timer_read(fd);
-        sd_notify(0, "WATCHDOG=1");
+        manager_tell(d->manager_fd, "WATCHDOG=1");
 }
 
 static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
@@ -314,6 +320,10 @@ static int start(struct lkmd *d)
                 return r;
         }
         raise_descriptor_limit();
+        r = manager_open(&d->manager_fd);
+        if (r < 0)
+                log_warning("cannot reach the service manager at $NOTIFY_SOCKET: %s", strerror(-r));
+        d->pid = getpid();
         d->started_usec = clock_boottime_usec();
         d->sha256 = EVP_MD_CTX_new();
         d->base = event_base_new();
@@ -334,6 +344,19 @@ static int start(struct lkmd *d)
                 return r;
         }
         return start_events(d);
+}
+
+/* The last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done. */
+static int enter_sandbox(struct lkmd *d)
+{
+        const char *why;
+        int r;
+
+        names_seal(d->names);
+        r = sandbox_enter(&d->sandbox, &why);
+        if (r < 0)
+                log_error("cannot enter the sandbox (%s): %s", strerror(-r), why);
+        return r;
 }
 
 static void stop(struct lkmd *d)
@@ -361,12 +384,15 @@ static void stop(struct lkmd *d)
         if (d->base)
                 event_base_free(d->base);
         config_unref(d->config);
+        names_free(d->names);
+        if (d->manager_fd >= 0)
+                close(d->manager_fd);
         free(d->config_path);
 }
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
+        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
         struct config_error error = { 0 };
         int r;
 
@@ -375,16 +401,20 @@ static int run(const char *config_path)
         list_init(&d.audit_waiters);
         leases_start(&d);
         d.config_path = strdup(config_path);
-        r = d.config_path ? config_read(&d.config, config_path, &error) : -ENOMEM;
+        r = d.config_path ? names_new(&d.names, "/etc/passwd", "/etc/group") : -ENOMEM;
+        if (r == 0)
+                r = config_read_with(&d.config, config_path, d.names, &error);
         if (r < 0) {
                 log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
         } else {
                 log_set_max_level(d.config->log_level);
                 r = start(&d);
         }
+        if (r == 0)
+                r = enter_sandbox(&d);
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
-                sd_notify(0, "READY=1\nSTATUS=Serving");
+                manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");
                 r = event_base_dispatch(d.base);
         }
         stop(&d);

@@ -336,7 +336,10 @@ int record_parse(struct record **ret_record, struct bytes text, const char **ret
                 return -ENOMEM;
         r->n_refs = 1;
         *ret_why = "not a JSON object";
-        root = text.n > 0 && text.n <= RECORD_MAX ? json_loadb((const char *)text.data, text.n, JSON_REJECT_DUPLICATES, &error) : NULL;
+        /* jansson takes a zero byte for the end, and what follows for nothing. */
+        if (text.n == 0 || text.n > RECORD_MAX || memchr(text.data, '\0', text.n))
+                return RECORD_E_DAMAGED;
+        root = json_loadb((const char *)text.data, text.n, JSON_REJECT_DUPLICATES, &error);
         if (!root)
                 return RECORD_E_DAMAGED;
         r->json = root;

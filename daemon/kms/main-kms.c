@@ -5,9 +5,11 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <openssl/crypto.h>
+#include <pwd.h>
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
+#include "common/clock.h"
 #include "common/harden.h"
 #include "common/log.h"
 #include "daemon/kms/http.h"
@@ -22,7 +24,7 @@ enum {
 };
 
 struct arguments {
-        const char *config_path, *generate_path, *add_path;
+        const char *config_path, *generate_path, *add_path, *client;
         bool check;
 };
 
@@ -115,14 +117,33 @@ static void on_reload(evutil_socket_t number, short what, void *userdata)
         server_reload(userdata);
 }
 
+static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
+{
+        sd_notify(0, "WATCHDOG=1");
+}
+
+/* Tell the service manager twice in each of its periods that the loop turns. *ret_event stays NULL where it does not ask for that. */
+static int start_watchdog(struct event **ret_event, struct event_base *base)
+{
+        uint64_t usec = 0;
+        struct timeval period;
+
+        if (sd_watchdog_enabled(0, &usec) <= 0)
+                return 0;
+        usec /= 2;
+        period = (struct timeval){ .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_usec = (suseconds_t)(usec % USEC_PER_SEC) };
+        *ret_event = event_new(base, -1, EV_PERSIST, on_watchdog, NULL);
+        return *ret_event && event_add(*ret_event, &period) == 0 ? 0 : -ENOMEM;
+}
+
 static int serve(struct event_base *base, struct server *server)
 {
         static const struct {
                 int number;
                 event_callback_fn handle;
         } signals[] = { { SIGTERM, on_terminate }, { SIGINT, on_terminate }, { SIGHUP, on_reload } };
-        struct event *events[ELEMENTSOF(signals)] = { NULL };
-        int r = 0;
+        struct event *events[ELEMENTSOF(signals)] = { NULL }, *watchdog = NULL;
+        int r = start_watchdog(&watchdog, base);
 
         for (size_t i = 0; i < ELEMENTSOF(signals) && r == 0; i++) {
                 events[i] = evsignal_new(base, signals[i].number, signals[i].handle, server);
@@ -136,10 +157,34 @@ static int serve(struct event_base *base, struct server *server)
         for (size_t i = 0; i < ELEMENTSOF(signals); i++)
                 if (events[i])
                         event_free(events[i]);
+        if (watchdog)
+                event_free(watchdog);
         return r;
 }
 
-static int run(struct config *config, const char *config_path)
+/* The uid of --client's USER, a name or a number. */
+static int client_find(uid_t *ret_uid, const char *user)
+{
+        const struct passwd *entry;
+        char *end = NULL;
+        unsigned long number;
+
+        errno = 0;
+        number = strtoul(user, &end, 10);
+        if (*user >= '0' && *user <= '9' && !*end && errno == 0 && number < UINT32_MAX) {
+                *ret_uid = (uid_t)number;
+                return 0;
+        }
+        entry = getpwnam(user);
+        if (!entry) {
+                log_error("there is no user %s: let --client name the user that lkmd runs as, or give its number", user);
+                return -ENOENT;
+        }
+        *ret_uid = entry->pw_uid;
+        return 0;
+}
+
+static int run(struct config *config, const char *config_path, uid_t client_uid)
 {
         struct kms_environment environment = { .base = event_base_new() };
         struct server *server = NULL;
@@ -155,7 +200,7 @@ static int run(struct config *config, const char *config_path)
                 log_error("cannot listen on %s: %s", config->kms_socket,
                           r == -EADDRINUSE ? "another lkm-kms serves it; stop that first" : strerror(-r));
         } else {
-                r = server_new(&server, &environment, config, config_path, fd, !bound);
+                r = server_new(&server, &environment, config, config_path, fd, client_uid, !bound);
                 if (r == 0)
                         r = serve(environment.base, server);
                 if (r < 0)
@@ -175,6 +220,7 @@ static int with_config(const struct arguments *arguments)
 {
         _cleanup_(config_unrefp) struct config *config = NULL;
         struct config_error error;
+        uid_t client_uid = SERVER_CLIENT_SELF;
         int r = config_read(&config, arguments->config_path, &error);
 
         if (r < 0) {
@@ -182,7 +228,11 @@ static int with_config(const struct arguments *arguments)
                 return EXIT_FAILURE;
         }
         log_set_max_level(config->log_level);
-        return arguments->check ? check_config(config, arguments->config_path) : run(config, arguments->config_path);
+        if (arguments->check)
+                return check_config(config, arguments->config_path);
+        if (arguments->client && client_find(&client_uid, arguments->client) < 0)
+                return EXIT_FAILURE;
+        return run(config, arguments->config_path, client_uid);
 }
 
 static void usage(FILE *out)
@@ -191,6 +241,7 @@ static void usage(FILE *out)
               "Wrap and unwrap the keys of lkmd under key-encryption keys (KEKs).\n"
               "\n"
               "  --config FILE           configuration (default /etc/lkm/lkmd.conf, with FILE.d/*.conf)\n"
+              "  --client USER           serve USER alone, a name or number (default: root, and the user that runs lkm-kms)\n"
               "  --check-config          read the configuration and the KEKs, say what is wrong with them, and exit\n"
               "  --generate-kek FILE     make a new local KEK in FILE, which must not exist, and exit\n"
               "  --add-kek-version FILE  add a new version to the local KEK in FILE, and exit\n"
@@ -208,6 +259,7 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
         static const struct option options[] = {
                 { "config", required_argument, NULL, 'c' },
                 { "check-config", no_argument, NULL, 'k' },
+                { "client", required_argument, NULL, 'u' },
                 { "generate-kek", required_argument, NULL, 'g' },
                 { "add-kek-version", required_argument, NULL, 'a' },
                 { "version", no_argument, NULL, 'v' },
@@ -220,6 +272,9 @@ static int parse_arguments(struct arguments *a, int argc, char **argv)
                 switch (option) {
                 case 'c':
                         a->config_path = optarg;
+                        break;
+                case 'u':
+                        a->client = optarg;
                         break;
                 case 'k':
                         a->check = true;

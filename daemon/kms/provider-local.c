@@ -190,25 +190,21 @@ static int local_new(struct kek **ret_kek, const struct config_kek *config, cons
 {
         _cleanup_(freep) char *path = NULL;
         struct local_kek *kek;
-        const char *directory;
         int r;
 
         if (config->kek_file) {
                 r = local_kek_read(&kek, config->kek_file, LOCAL_KEK_FILE, ret_why);
         } else {
-                directory = getenv("CREDENTIALS_DIRECTORY");
-                if (!directory) {
+                r = config_credential_path(&path, config->kek_credential);
+                if (r == -ENOENT)
                         sentence_set(ret_why,
-                                     "[kek %s] names the credential %s, but the service manager passed none. Add "
-                                     "LoadCredential= to lkm-kms.service, or set kek_file",
+                                     "[kek %s] names the credential %s, but the service manager passed none. Run lkm-kms as lkm-kms.service, "
+                                     "which has LoadCredential=, or set kek_file",
                                      config->name, config->kek_credential);
-                        return -ENOENT;
-                }
-                if (asprintf(&path, "%s/%s", directory, config->kek_credential) < 0) {
-                        path = NULL;
+                else if (r < 0)
                         sentence_set(ret_why, "out of memory");
-                        return -ENOMEM;
-                }
+                if (r < 0)
+                        return r;
                 r = local_kek_read(&kek, path, LOCAL_KEK_CREDENTIAL, ret_why);
         }
         if (r == 0)

@@ -27,15 +27,7 @@ void sentence_set(struct sentence *s, const char *format, ...)
         va_start(arguments, format);
         vsnprintf(s->text, sizeof(s->text), format, arguments);
         va_end(arguments);
-        for (char *c = s->text; *c; c++)
-                if ((unsigned char)*c < 0x20 || *c == 0x7f)
-                        *c = '?';
-        if (bytes_is_text(bytes_from_string(s->text)))
-                return;
-        /* A file name in another encoding, or a character cut in two by the limit. */
-        for (char *c = s->text; *c; c++)
-                if ((unsigned char)*c >= 0x80)
-                        *c = '?';
+        text_clean(s->text); /* a file name in another encoding, or a character cut in two by the limit */
 }
 
 void provider_request_id_set(struct provider_request_id *ret_id, struct bytes said)

@@ -98,9 +98,14 @@ int secret_file_read(struct secret **ret_text, bool *ret_private, const char *pa
                 r = -errno;
                 if (strncmp(path, "credential:", 11) == 0)
                         sentence_set(ret_why,
-                                     "the service manager passed no credentials, so there is no %s. Add LoadCredential= to "
-                                     "lkm-kms.service, or give an absolute path",
+                                     "the service manager passed no credentials, so there is no %s. Run lkm-kms as lkm-kms.service, which has "
+                                     "LoadCredential=, or give an absolute path",
                                      path);
+                else if (is_credential(path))
+                        sentence_set(ret_why,
+                                     "cannot open the credential %s: %s. Put it into /etc/lkm/credentials, or pass it by LoadCredential= of "
+                                     "lkm-kms.service, and restart that",
+                                     path, strerror(-r));
                 else
                         sentence_set(ret_why, "cannot open %s: %s. Check the path, its owner and its permissions", path, strerror(-r));
                 return r;

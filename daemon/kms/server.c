@@ -18,17 +18,23 @@ enum {
 
 /* ---- accept ---- */
 
-/* Only root and whoever lkm-kms runs as: what comes over this socket is as good as the KEK. */
-static bool peer_is_admitted(int fd)
+/* What comes over this socket is as good as the KEK. */
+static bool peer_is_admitted(const struct server *s, int fd)
 {
         struct ucred peer;
         socklen_t n = sizeof(peer);
 
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
                 return false;
+        if (s->client_uid != SERVER_CLIENT_SELF) {
+                if (peer.uid == s->client_uid)
+                        return true;
+                log_warning("refused a connection of uid %u: --client says that only uid %u is served", peer.uid, s->client_uid);
+                return false;
+        }
         if (peer.uid == 0 || peer.uid == geteuid())
                 return true;
-        log_warning("refused a connection of uid %u: only root and uid %u are served", peer.uid, geteuid());
+        log_warning("refused a connection of uid %u: only root and uid %u are served; --client names another user", peer.uid, geteuid());
         return false;
 }
 
@@ -62,7 +68,7 @@ static void on_accept(evutil_socket_t listen_fd, short what, void *userdata)
                 }
                 if (fd < 0)
                         return;
-                if (!peer_is_admitted(fd)) {
+                if (!peer_is_admitted(s, fd)) {
                         refuse(fd, PROTO_ERROR_DENIED);
                 } else if (s->n_sessions >= SESSIONS_MAX) {
                         refuse(fd, PROTO_ERROR_QUOTA);
@@ -219,7 +225,7 @@ size_t server_n_calls(const struct server *s)
 }
 
 int server_new(struct server **ret_server, const struct kms_environment *environment, struct config *config,
-               const char *config_path, int listen_fd, bool idle_exit)
+               const char *config_path, int listen_fd, uid_t client_uid, bool idle_exit)
 {
         struct event_base *base = environment->base;
         _cleanup_(server_freep) struct server *s = calloc(1, sizeof(*s));
@@ -235,6 +241,7 @@ int server_new(struct server **ret_server, const struct kms_environment *environ
         s->config = config_ref(config);
         s->config_path = config_path;
         s->listen_fd = listen_fd;
+        s->client_uid = client_uid;
         s->idle_exit = idle_exit;
         s->last_request_usec = clock_boottime_usec();
         r = kek_table_new(&s->keks, config, environment);

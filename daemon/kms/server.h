@@ -6,10 +6,14 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "daemon/kms/provider.h"
 
 struct server;
+
+/** Who may connect, where it is not one user alone: root, and the user that lkm-kms runs as. */
+#define SERVER_CLIENT_SELF ((uid_t)-1)
 
 /**
  * server_new()
@@ -17,10 +21,11 @@ struct server;
  * @config:      a reference is taken
  * @config_path: borrowed; must outlive the server; for reloads
  * @listen_fd:   owned from now on, also on failure
+ * @client_uid:  the one user who may connect, or SERVER_CLIENT_SELF
  * @idle_exit:   whether the process may end when idle: only where something starts it again
  */
 int server_new(struct server **ret_server, const struct kms_environment *environment, struct config *config,
-               const char *config_path, int listen_fd, bool idle_exit);
+               const char *config_path, int listen_fd, uid_t client_uid, bool idle_exit);
 /** server_free() - every call has ended: see server_n_calls(). */
 struct server *server_free(struct server *s);
 DEFINE_CLEANUP(struct server *, server_free)

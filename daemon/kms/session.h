@@ -17,6 +17,7 @@ struct server {
         const char *config_path;
         struct kek_table *keks;
         int listen_fd;
+        uid_t client_uid; /* or SERVER_CLIENT_SELF */
         struct event *listener, *idle, *accept_again, *drain;
         struct list sessions;
         size_t n_sessions, n_calls;

@@ -9,12 +9,6 @@
 #include "daemon/kms/aws-xml.h"
 #include "tests/fuzz/fuzz.h"
 
-static void check(bool ok)
-{
-        if (!ok)
-                abort();
-}
-
 static void try_xml(struct bytes xml)
 {
         struct aws_xml_text texts[] = { { "AccessKeyId" }, { "SecretAccessKey" }, { "SessionToken" }, { "Expiration" } };

@@ -6,12 +6,6 @@
 #include "proto/frame.h"
 #include "tests/fuzz/fuzz.h"
 
-static void check(bool ok)
-{
-        if (!ok)
-                abort();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
         static uint8_t again[FRAME_MAX];

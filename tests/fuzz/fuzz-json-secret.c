@@ -13,12 +13,6 @@ enum { TAKEN_MAX = 8, DEPTH_MAX = 16 };
 
 static const char *const keys[] = { "Plaintext", "plaintext", "client_token", "token" };
 
-static void check(bool ok)
-{
-        if (!ok)
-                abort();
-}
-
 static struct secret *body_of(const uint8_t *data, size_t n)
 {
         struct secret *body;
@@ -42,11 +36,13 @@ static bool is_all(struct secret *s, uint8_t value)
         return i == secret_size(s);
 }
 
-/* Such a text may be nested deeper than we go: then nothing can be said. */
-static bool may_be_deep(const uint8_t *data, size_t n)
+/* Such a text may be nested deeper than we go, or have a zero byte, which jansson takes for its end: then nothing can be said. */
+static bool may_be_taken(const uint8_t *data, size_t n)
 {
         size_t n_open = 0;
 
+        if (memchr(data, '\0', n))
+                return true;
         for (size_t i = 0; i < n; i++)
                 n_open += data[i] == '[' || data[i] == '{';
         return n_open > DEPTH_MAX;
@@ -59,7 +55,7 @@ static void compare(const uint8_t *data, size_t n, int result)
         json_t *json = json_loadb((const char *)data, n, JSON_DECODE_ANY, &error);
 
         if (result == JSON_SECRET_E_INVALID)
-                check(!json || may_be_deep(data, n));
+                check(!json || may_be_taken(data, n));
         else
                 check(json || json_error_code(&error) == json_error_numeric_overflow);
         json_decref(json);

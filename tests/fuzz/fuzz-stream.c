@@ -16,12 +16,6 @@ struct outcome {
         int end;
 };
 
-static void check(bool ok)
-{
-        if (!ok)
-                abort();
-}
-
 static int take(struct stream *s, struct outcome *outcome)
 {
         struct frame_header header;

@@ -181,6 +181,42 @@ class Access(KmsCase):
         self.assertEqual(done.stdout.split(), [str(DENIED), "True"])
         self.assertEqual(self.client().ask(PING).number, DONE)
 
+    def serve_client(self, user):
+        """Serve one user alone, on a socket that everybody can reach."""
+        return self.start(command("lkm-kms", "--config", self.config_path, "--client", user), self.listen(0o666), stderr=subprocess.PIPE, text=True)
+
+    def asked_by_nobody(self):
+        """What uid 65534 is told: the error of HELLO, 0 for none."""
+        code = ("import os, sys; sys.path.insert(0, sys.argv[2]); import support; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+                "c = support.Client(sys.argv[1], False); print(c.ask(support.HELLO, [(1, support.u16(1)), (2, support.u16(1))]).error)")
+        done = subprocess.run([sys.executable, "-c", code, self.socket_path, os.path.dirname(os.path.abspath(__file__))],
+                              stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, env=dict(os.environ, PYTHONDONTWRITEBYTECODE="1"))
+        return int(done.stdout)
+
+    def test_client_is_served_alone_whoever_else_asks(self):
+        process = self.serve_client(str(os.getuid() + 1)) # not even root, nor the user that lkm-kms runs as
+        client = self.client(greet=False)
+        self.assertEqual(client.receive().error, DENIED)
+        self.assertTrue(client.is_closed())
+        process.terminate()
+        self.assertIn(f"refused a connection of uid {os.getuid()}: --client says that only uid {os.getuid() + 1} is served", process.communicate(timeout=TIMEOUT)[1])
+
+    @unittest.skipIf(os.geteuid() != 0, "needs root to become another user")
+    def test_client_by_name_is_served_and_root_is_not(self):
+        self.serve_client("nobody")
+        self.assertEqual(self.asked_by_nobody(), 0)
+        self.assertEqual(self.client(greet=False).receive().error, DENIED)
+
+    def test_client_of_own_uid_is_served(self):
+        self.serve_client(str(os.getuid()))
+        self.assertEqual(self.client().ask(PING).number, DONE)
+
+    def test_client_that_is_no_user_is_an_error(self):
+        for user in ("no-such-user", "", "-1", "4294967295", "12x"):
+            done = self.run_program("lkm-kms", "--config", self.config_path, "--client=" + user)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f"there is no user {user}: let --client name the user that lkmd runs as", done.stderr)
+
     def test_own_socket_is_for_its_owner_only(self):
         self.serve_by_own_bind()
         self.assertEqual(os.stat(self.socket_path).st_mode & 0o777, 0o600)
@@ -203,6 +239,27 @@ class Access(KmsCase):
 
 
 class Life(KmsCase):
+    def test_watchdog_of_the_service_manager_is_answered(self):
+        notify = Notify(self.directory)
+        self.addCleanup(notify.close)
+        self.start(command("lkm-kms", "--config", self.config_path), self.listen(), env=dict(os.environ, NOTIFY_SOCKET=notify.path, WATCHDOG_USEC="20000"))
+        notify.wait("READY=1")
+        for _ in range(3):
+            notify.wait("WATCHDOG=1")
+
+    def test_credential_is_found_under_each_name_that_the_service_manager_gives(self):
+        folder = self.path("credentials")
+        os.mkdir(folder, 0o700)
+        for name in ("one", "lkm.one", "lkm_one"):
+            os.rename(self.generate(name), os.path.join(folder, name))
+            self.write("lkmd.conf", "[kek one]\nkms_type = local\nkek_credential = one\n[scope s]\nkeks = one\n")
+            done = self.run_program("lkm-kms", "--config", self.config_path, "--check-config", env=dict(os.environ, CREDENTIALS_DIRECTORY=folder))
+            self.assertEqual(done.returncode, 0, done.stderr)
+            os.unlink(os.path.join(folder, name))
+        done = self.run_program("lkm-kms", "--config", self.config_path, "--check-config", env=dict(os.environ, CREDENTIALS_DIRECTORY=folder))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{folder}/one", done.stderr)
+
     def test_ends_when_idle_though_lkmd_stays_connected(self):
         self.configure(idle_exit="50ms", one=self.kek_path)
         listener = self.listen()

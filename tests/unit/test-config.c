@@ -145,6 +145,15 @@ START_TEST(every_mistake_is_told_with_its_line)
 }
 END_TEST
 
+START_TEST(what_is_quoted_of_the_file_is_text)
+{
+        refuse("[\001kmd]\nsocket = /x\n", 2, "unknown section [?kmd]");
+        refuse("[lkmd]\nso\033[2Jcket = /x\n", 2, "unknown key so?[2Jcket");
+        refuse("[lkmd]\nsocket_mode = \377\n", 2, "socket_mode = ?");
+        ck_assert(bytes_is_text(bytes_from_string(error.text)));
+}
+END_TEST
+
 START_TEST(a_line_too_long_is_told_not_cut)
 {
         static char text[20000];
@@ -446,6 +455,7 @@ int main(void)
                                        { values_are_read },
                                        { rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_history },
                                        { every_mistake_is_told_with_its_line },
+                                       { what_is_quoted_of_the_file_is_text },
                                        { a_line_too_long_is_told_not_cut },
                                        { a_drop_in_wins_and_its_mistakes_name_it },
                                        { nobody_is_allowed_by_default },

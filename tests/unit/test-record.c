@@ -125,6 +125,17 @@ START_TEST(unknown_and_doubled_members_are_refused)
 }
 END_TEST
 
+START_TEST(what_follows_a_zero_byte_is_not_overlooked)
+{
+        _cleanup_(freep) char *longer = calloc(1, n_text + 8);
+
+        memcpy(longer, text, n_text);
+        ck_assert_int_eq(judge(longer, n_text + 1), RECORD_E_DAMAGED);
+        memcpy(longer + n_text + 1, "more", 4);
+        ck_assert_int_eq(judge(longer, n_text + 5), RECORD_E_DAMAGED);
+}
+END_TEST
+
 /* A mutation either is refused, or changed nothing that counts (white space, an escape for the same character). */
 START_TEST(a_thousand_random_mutations_are_refused)
 {
@@ -551,6 +562,7 @@ int main(void)
                                        { white_space_and_order_of_members_do_not_matter },
                                        { every_member_edited_in_turn_is_refused },
                                        { unknown_and_doubled_members_are_refused },
+                                       { what_follows_a_zero_byte_is_not_overlooked },
                                        { a_thousand_random_mutations_are_refused },
                                        { format_1_of_the_seed_parses_and_never_verifies },
                                        { a_newer_format_is_told_apart },
