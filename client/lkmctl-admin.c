@@ -17,6 +17,8 @@ static const struct {
         { "configuration", "configuration", SHOW_PLAIN },
         { "reload failed", "reload_failed", SHOW_PLAIN },
         { "scopes", "scopes", SHOW_PLAIN },
+        { "socket", "sockets.ordinary", SHOW_PLAIN },
+        { "socket of administrators", "sockets.admin", SHOW_PLAIN },
         { "connections", "connections", SHOW_PLAIN },
         { "leases", "leases.held", SHOW_PLAIN },
         { "databases being rotated", "leases.quiesced", SHOW_PLAIN },

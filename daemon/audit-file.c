@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "common/cleanup.h"
@@ -15,7 +16,7 @@ enum {
 
 int audit_file_init(struct audit_file *f, const char *path)
 {
-        *f = (struct audit_file){ .fd = -1, .path = strdup(path) };
+        *f = (struct audit_file){ .fd = -1, .lock_fd = -1, .path = strdup(path) };
         return f->path ? 0 : -ENOMEM;
 }
 
@@ -23,8 +24,26 @@ void audit_file_deinit(struct audit_file *f)
 {
         if (f->fd >= 0)
                 close(f->fd);
+        if (f->lock_fd >= 0)
+                close(f->lock_fd);
         free(f->path);
-        *f = (struct audit_file){ .fd = -1 };
+        *f = (struct audit_file){ .fd = -1, .lock_fd = -1 };
+}
+
+int audit_file_lock(struct audit_file *f)
+{
+        _cleanup_(freep) char *path = NULL;
+
+        if (asprintf(&path, "%s.lock", f->path) < 0) {
+                path = NULL;
+                return -ENOMEM;
+        }
+        f->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0600);
+        if (f->lock_fd < 0)
+                return -errno;
+        if (flock(f->lock_fd, LOCK_EX | LOCK_NB) < 0)
+                return errno == EWOULDBLOCK ? -EBUSY : -errno;
+        return 0;
 }
 
 int audit_file_open(struct audit_file *f, bool exclusive, int *ret_previous_fd)

@@ -27,6 +27,7 @@ struct audit_file {
         uint64_t size;      /* as we have written it */
         uint64_t allocated; /* there are blocks up to here */
         bool reserves;      /* the file system can do that */
+        int lock_fd;
 };
 
 /** The end of a chain in a file. All 0 for a file without lines. */
@@ -42,6 +43,10 @@ struct audit_end {
 /** audit_file_init() - without a file. @path: copied. Return: 0 or -ENOMEM. */
 int audit_file_init(struct audit_file *f, const char *path);
 void audit_file_deinit(struct audit_file *f);
+
+/** audit_file_lock() - for as long as the process lives: nobody else may write this log. By a lock on PATH.lock, which is made and stays: the log
+ *  itself comes and goes. Return: 0; -EBUSY; -errno. */
+int audit_file_lock(struct audit_file *f);
 
 /** audit_file_open() - the file at the path, made when it is missing (0600, O_APPEND, O_NOFOLLOW). @exclusive: it has to be missing or empty.
  *  Takes the place of the one that is open, which is handed out.

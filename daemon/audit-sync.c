@@ -20,7 +20,7 @@ struct audit_sync {
         int fd, old_fd, folder_fd; /* the latter two are -1 when there was no switch */
         uint64_t wanted, durable, durable_usec;
         uint64_t dirty_usec; /* CLOCK_MONOTONIC: when the first line was written that is not durable; 0 = all are */
-        bool now, stop;
+        bool running, now, stop;
         int error;
 };
 
@@ -97,6 +97,8 @@ static void *run(void *userdata)
         uint64_t wanted;
 
         pthread_mutex_lock(&s->mutex);
+        s->running = true;
+        pthread_cond_broadcast(&s->changed);
         while (wait_for_work(s)) {
                 fd = s->fd;
                 old_fd = TAKE_FD(s->old_fd);
@@ -136,7 +138,14 @@ static int start_thread(struct audit_sync *s)
         r = pthread_create(&s->thread, &attributes, run, s);
         pthread_attr_destroy(&attributes);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return -r;
+        if (r != 0)
+                return -r;
+        /* What the C library asks of the kernel for a new thread is done before there may be a filter. */
+        pthread_mutex_lock(&s->mutex);
+        while (!s->running)
+                pthread_cond_wait(&s->changed, &s->mutex);
+        pthread_mutex_unlock(&s->mutex);
+        return 0;
 }
 
 int audit_sync_new(struct audit_sync **ret_sync, int fd)

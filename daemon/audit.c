@@ -277,13 +277,15 @@ int audit_open(struct audit **ret_audit, const char *path)
 
         if (!a)
                 return -ENOMEM;
-        a->file.fd = -1;
+        a->file.fd = a->file.lock_fd = -1;
         memcpy(a->hash, AUDIT_HASH_NONE, sizeof(a->hash));
         if (sd_id128_get_boot(&boot_id) == 0)
                 sd_id128_to_string(boot_id, a->boot_id);
         r = audit_hasher_init(&a->hasher);
         if (r == 0)
                 r = audit_file_init(&a->file, path);
+        if (r == 0)
+                r = audit_file_lock(&a->file);
         if (r == 0)
                 r = audit_file_open(&a->file, false, &previous_fd);
         if (r == 0)
@@ -351,7 +353,7 @@ int audit_checkpoint(struct audit *a)
                 return r;
         a->checkpointed = a->untold.sequence = a->sequence;
         memcpy(a->untold.hash, a->hash, sizeof(a->hash));
-        snprintf(a->untold.file, sizeof(a->untold.file), "%s", audit_file_name(&a->file));
+        a->untold.file = a->file.path;
         want_durable(a, true);
         return 0;
 }

@@ -38,13 +38,13 @@ struct audit_event {
 struct audit_checkpoint {
         uint64_t sequence;
         char hash[AUDIT_HASH_LENGTH + 1];
-        char file[256]; /* the name of the log */
+        const char *file; /* the path of the log, borrowed */
 };
 #define AUDIT_CHECKPOINT_LINES 1000
 
 /** audit_open() - open or create @path, find the end of the chain and write what has to be said of it: "torn" when an unfinished last line was cut
  *  off; "open" when the log is empty and goes on from one beside it, PATH.*. Return: 0 or -errno; -EBADMSG when the first or last line is no
- *  audit line, or has another hash than it says. */
+ *  audit line, or has another hash than it says; -EBUSY when another process writes it. */
 int audit_open(struct audit **ret_audit, const char *path);
 struct audit *audit_free(struct audit *a);
 DEFINE_CLEANUP(struct audit *, audit_free)

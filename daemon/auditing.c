@@ -85,8 +85,9 @@ int auditing_start(struct lkmd *d)
                 log_error("cannot open the audit log %s: %s", d->config->audit_file,
                           r == -EBADMSG ? "its first or last line was changed, or was written by another program or an earlier version. Keep the "
                                           "file, and move it away; `lkmctl audit verify` tells more"
+                          : r == -EBUSY ? "another lkmd writes it"
                                         : strerror(-r));
-                if (r != -EBADMSG)
+                if (r != -EBADMSG && r != -EBUSY)
                         log_error("make its folder writable for this user, or set audit_file");
                 return r;
         }

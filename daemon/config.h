@@ -98,6 +98,8 @@ struct config {
         /* [lkmd] */
         char *socket;
         unsigned socket_mode;
+        char *admin_socket; /* NULL: what is for administrators is answered on `socket` */
+        unsigned admin_socket_mode;
         char *kms_socket;
         char *audit_file;
         enum audit_sync_mode audit_sync;

@@ -17,6 +17,7 @@
 #include "daemon/config.h"
 #include "daemon/kms-link.h"
 #include "daemon/lease.h"
+#include "daemon/listener.h"
 #include "daemon/names.h"
 #include "daemon/policy.h"
 #include "daemon/sandbox.h"
@@ -55,13 +56,13 @@ struct lkmd {
         size_t n_audit_waiters;
         struct kms_link *kms;
         struct lease_table leases;
-        struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
+        struct listeners listeners;
+        struct event *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
-        int listen_fd, expiry_fd;
+        int expiry_fd;
         int manager_fd; /* see manager.h */
         pid_t pid;      /* getpid(2) is not in the sandbox */
         uint64_t armed_usec; /* what expiry_fd is set to */
-        bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
@@ -95,12 +96,21 @@ void lkmd_wipe_all(struct lkmd *d, const char *why);
 /** lkmd_stop_if_drained() - end the loop when draining and nothing is under way. */
 void lkmd_stop_if_drained(struct lkmd *d);
 
+/** lkmd_read_config() - read the configuration, the first time or again; @d->config is borrowed to see what a reload may not change, NULL at the start.
+ *  Return: as config_read(). */
+int lkmd_read_config(struct lkmd *d, struct config **ret_config, struct config_error *ret_error);
+/** lkmd_confine_files() - after the sockets are bound, before the audit log is opened and the first thread started. Return: 0, or -errno, having logged why. */
+int lkmd_confine_files(struct lkmd *d);
+/** lkmd_enter_sandbox() - the last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done.
+ *  Return: 0, or -errno, having logged why. */
+int lkmd_enter_sandbox(struct lkmd *d);
+
 /** leases_start() - before the first connection. */
 void leases_start(struct lkmd *d);
 /** leases_drain() - no QUIESCE waits any longer. */
 void leases_drain(struct lkmd *d);
 
-/** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
+/** connection_accept() - libevent callback of a listening socket; @userdata is the struct listener. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);
 /** connection_sum_up() - write the audit lines of repeated releases since the last call. */
 void connection_sum_up(struct lkmd *d);

@@ -12,7 +12,6 @@
 #include "common/clock.h"
 #include "common/harden.h"
 #include "common/log.h"
-#include "daemon/listen.h"
 #include "daemon/lkmd.h"
 #include "daemon/manager.h"
 
@@ -128,7 +127,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
 
         snprintf(told, sizeof(told), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         manager_tell(d->manager_fd, told);
-        r = config_read_with(&config, d->config_path, d->names, &error);
+        r = lkmd_read_config(d, &config, &error);
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
@@ -141,6 +140,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         d->config = config;
         log_set_max_level(config->log_level);
         auditing_reload(d);
+        listeners_check(d);
         retime(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
@@ -213,7 +213,7 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
                 return;
         d->draining = true;
         manager_tell(d->manager_fd, "STOPPING=1\nSTATUS=Stopping");
-        event_del(d->listener);
+        listeners_end(d);
         event_add(d->drain, &limit);
         leases_drain(d);
         lkmd_stop_if_drained(d);
@@ -232,14 +232,6 @@ static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 
         timer_read(fd);
         manager_tell(d->manager_fd, "WATCHDOG=1");
-}
-
-static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
-{
-        struct lkmd *d = userdata;
-
-        if (!d->draining)
-                event_add(d->listener, NULL);
 }
 
 /* ---- start ---- */
@@ -281,20 +273,20 @@ static int start_events(struct lkmd *d)
         uint64_t watchdog_usec = 0;
         int r;
 
-        d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
-        d->accept_again = evtimer_new(d->base, on_accept_again, d);
         d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
         d->drain = evtimer_new(d->base, on_drained, d);
-        if (!d->listener || !d->accept_again || !d->expiry || !d->drain)
+        if (!d->expiry || !d->drain)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
                 d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
                 if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0)
+        if (event_add(d->expiry, NULL) < 0)
                 return -ENOMEM;
-        r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
+        r = listeners_start(d);
+        if (r == 0)
+                r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
         if (r == 0 && sd_watchdog_enabled(0, &watchdog_usec) > 0)
                 r = start_periodic(d, &d->watchdog, watchdog_usec / 2, on_watchdog);
         return r;
@@ -334,42 +326,23 @@ static int start(struct lkmd *d)
         if (r == 0)
                 r = kms_link_new(&d->kms, d->base, d->config->kms_socket, "lkmd " LKM_VERSION, "the KMS worker");
         if (r == 0)
+                r = listeners_open(d);
+        if (r == 0)
+                r = lkmd_confine_files(d);
+        if (r == 0)
                 r = auditing_start(d);
-        if (r < 0)
-                return r;
-        r = listen_socket(&d->listen_fd, &d->bound_socket, d->config->socket, d->config->socket_mode);
-        if (r < 0) {
-                log_error("cannot listen on %s: %s", d->config->socket,
-                          r == -EADDRINUSE ? "another daemon serves it" : strerror(-r));
-                return r;
-        }
-        return start_events(d);
-}
-
-/* The last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done. */
-static int enter_sandbox(struct lkmd *d)
-{
-        const char *why;
-        int r;
-
-        names_seal(d->names);
-        r = sandbox_enter(&d->sandbox, &why);
-        if (r < 0)
-                log_error("cannot enter the sandbox (%s): %s", strerror(-r), why);
-        return r;
+        return r < 0 ? r : start_events(d);
 }
 
 static void stop(struct lkmd *d)
 {
-        struct event *events[] = { d->listener,   d->accept_again, d->expiry,     d->drain,
-                                   d->signals[0], d->signals[1],   d->signals[2], d->signals[3] };
+        struct event *events[] = { d->expiry, d->drain, d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
 
         if (d->base)
                 connection_close_all(d);
         cache_free(d->cache);
         auditing_stop(d);
-        if (d->bound_socket)
-                unlink(d->config->socket);
+        listeners_deinit(d);
         for (size_t i = 0; i < ELEMENTSOF(events); i++) {
                 if (events[i])
                         event_free(events[i]);
@@ -392,7 +365,7 @@ static void stop(struct lkmd *d)
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
+        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
         struct config_error error = { 0 };
         int r;
 
@@ -401,9 +374,7 @@ static int run(const char *config_path)
         list_init(&d.audit_waiters);
         leases_start(&d);
         d.config_path = strdup(config_path);
-        r = d.config_path ? names_new(&d.names, "/etc/passwd", "/etc/group") : -ENOMEM;
-        if (r == 0)
-                r = config_read_with(&d.config, config_path, d.names, &error);
+        r = d.config_path ? lkmd_read_config(&d, &d.config, &error) : -ENOMEM;
         if (r < 0) {
                 log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
         } else {
@@ -411,7 +382,7 @@ static int run(const char *config_path)
                 r = start(&d);
         }
         if (r == 0)
-                r = enter_sandbox(&d);
+                r = lkmd_enter_sandbox(&d);
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
                 manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");

@@ -260,7 +260,7 @@ START_TEST(a_full_disk_is_told_and_leaves_whole_lines)
 }
 END_TEST
 
-/* The only file beside PATH, or "". */
+/* The only file that was moved away, or "". */
 static void find_other(char *ret_name, size_t size)
 {
         DIR *entries = opendir(folder);
@@ -268,7 +268,7 @@ static void find_other(char *ret_name, size_t size)
 
         *ret_name = '\0';
         while ((entry = readdir(entries))) {
-                if (strncmp(entry->d_name, "audit.jsonl.", 12) == 0)
+                if (strncmp(entry->d_name, "audit.jsonl.0", 13) == 0)
                         snprintf(ret_name, size, "%s/%s", folder, entry->d_name);
         }
         closedir(entries);
@@ -357,6 +357,17 @@ START_TEST(a_log_that_somebody_else_changes_is_not_written_any_more)
 }
 END_TEST
 
+START_TEST(two_cannot_write_one_log)
+{
+        _cleanup_(audit_freep) struct audit *a = open_log();
+        struct audit *b;
+
+        ck_assert_int_eq(audit_open(&b, path), -EBUSY);
+        a = audit_free(a);
+        a = open_log();
+}
+END_TEST
+
 START_TEST(a_checkpoint_follows_a_thousand_lines)
 {
         _cleanup_(audit_freep) struct audit *a = open_log();
@@ -409,6 +420,7 @@ int main(void)
                                        { a_file_that_was_moved_away_is_followed },
                                        { an_empty_log_goes_on_from_the_file_beside_it },
                                        { a_log_that_somebody_else_changes_is_not_written_any_more },
+                                       { two_cannot_write_one_log },
                                        { a_checkpoint_follows_a_thousand_lines },
                                        { what_was_written_becomes_durable } };
 
