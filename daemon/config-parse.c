@@ -98,26 +98,6 @@ int config_parse_limit(struct config *config, void *at, const char *value, const
         return 0;
 }
 
-int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why)
-{
-        static const char units[] = "KMG";
-        const char *unit, *found;
-        uint64_t n;
-        unsigned shift = 0;
-
-        if (parse_u64(&n, value, &unit) < 0)
-                return config_refuse(ret_why, "give a number of bytes, such as 262144, 256K or 4M");
-        found = *unit ? strchr(units, *unit) : NULL;
-        if (found)
-                shift = 10 * (unsigned)(found - units + 1);
-        if (*unit && (!found || unit[1]))
-                return config_refuse(ret_why, "give a number of bytes, such as 262144, 256K or 4M");
-        if (n > (UINT64_C(1) << 40) >> shift || n << shift < 2 * FRAME_MAX)
-                return config_refuse(ret_why, "give at least 144K, two of the longest requests");
-        *(size_t *)at = (size_t)n << shift;
-        return 0;
-}
-
 int config_parse_days(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (config_parse_range(at, value, 1, 36500) < 0)
@@ -174,6 +154,43 @@ int config_parse_boolean(struct config *config, void *at, const char *value, con
         if (!yes && !no)
                 return config_refuse(ret_why, "give yes or no");
         *(bool *)at = yes;
+        return 0;
+}
+
+int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        static const struct {
+                const char *unit;
+                uint64_t bytes;
+        } units[] = { { "", 1 }, { "K", 1024 }, { "M", 1024 * 1024 }, { "G", 1024 * 1024 * 1024 } };
+        const char *unit;
+        uint64_t n;
+
+        if (parse_u64(&n, value, &unit) == 0) {
+                for (size_t i = 0; i < ELEMENTSOF(units); i++) {
+                        if (strcmp(unit, units[i].unit) != 0 || n > (UINT64_C(1) << 50) / units[i].bytes)
+                                continue;
+                        *(uint64_t *)at = n * units[i].bytes;
+                        return 0;
+                }
+        }
+        return config_refuse(ret_why, "give a number of bytes, such as 65536, 512K, 64M or 2G; 0 is without limit");
+}
+
+int config_parse_buffer(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        int r = config_parse_size(config, at, value, ret_why);
+
+        return r == 0 && *(uint64_t *)at < 2 * FRAME_MAX ? config_refuse(ret_why, "give at least 144K, two of the longest requests") : r;
+}
+
+int config_parse_audit_sync(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        bool always = strcmp(value, "always") == 0;
+
+        if (!always && strcmp(value, "batch") != 0)
+                return config_refuse(ret_why, "give always or batch");
+        *(enum audit_sync_mode *)at = always ? AUDIT_SYNC_ALWAYS : AUDIT_SYNC_BATCH;
         return 0;
 }
 

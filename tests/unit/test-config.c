@@ -131,8 +131,8 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\ncache_keys = 4096x\n", 2, "number from 1");
         refuse("[lkmd]\nuser_requests = 0\n", 2, "number from 1");
         refuse("[lkmd]\nuser_rate = 1000001\n", 2, "0 is no limit");
-        refuse("[lkmd]\nuser_bytes = 4X\n", 2, "256K or 4M");
-        refuse("[lkmd]\nuser_bytes = 4MB\n", 2, "256K or 4M");
+        refuse("[lkmd]\nuser_bytes = 4X\n", 2, "512K, 64M");
+        refuse("[lkmd]\nuser_bytes = 4MB\n", 2, "512K, 64M");
         refuse("[lkmd]\nuser_bytes = 0M\n", 2, "at least 144K");
         refuse("[lkmd]\nuser_bytes = 147455\n", 2, "at least 144K");
         refuse("[lkmd]\nsocket_mode = 999\n", 2, "octal");
