@@ -17,6 +17,7 @@ enum {
         OUT_MAX = 1 << 20, /* bytes that may wait unsent */
         TIMEOUT_MSEC = 10000,
         ARENA_WAIT_MSEC = 1,
+        TRIES = 3, /* of one call, when a daemon that is being restarted ends the session before it answers */
 };
 
 /* ---- the arena ---- */
@@ -197,7 +198,6 @@ int connection_open(struct lkm *lkm)
         if (lkm->fd < 0)
                 return error_set_errno(lkm, -errno, "socket");
         lkm->wait_usec = 0;
-        lkm->answered = false;
         connection_set_wait(lkm, lkm->timeout_usec);
         /* The deadline of connect(2) too: it waits while the daemon's backlog is full. */
         if (setsockopt(lkm->fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t)) < 0 ||
@@ -292,7 +292,6 @@ int connection_take(struct lkm *lkm, uint32_t *ret_id, union message *ret_answer
                 r = connection_unpack(lkm, &answer, &error, data, n);
                 if (r)
                         return r;
-                lkm->answered = true;
                 if (header.request_id != 0 && header.request_id != lkm->hello_id) {
                         *ret_id = header.request_id;
                         *ret_answer = answer;
@@ -359,12 +358,14 @@ static int connection_wait(struct lkm *lkm, uint32_t id, uint64_t deadline, unio
         }
 }
 
-static int connection_call_once(struct lkm *lkm, const union message *request, union message *ret_answer)
+/* @ret_connected: whether somebody listened. */
+static int connection_call_once(struct lkm *lkm, const union message *request, union message *ret_answer, bool *ret_connected)
 {
         uint64_t deadline = clock_add(clock_boottime_usec(), lkm->timeout_usec);
         uint32_t id;
         int r = connection_open(lkm);
 
+        *ret_connected = r == 0;
         if (r)
                 return r;
         r = connection_queue(lkm, request, &id);
@@ -383,7 +384,7 @@ int connection_call(struct lkm *lkm, const union message *request, enum message_
                     union message *ret_answer)
 {
         union message answer;
-        bool kept;
+        bool connected = true;
         int r = connection_check(lkm);
 
         if (r)
@@ -392,10 +393,15 @@ int connection_call(struct lkm *lkm, const union message *request, enum message_
                 return error_set(
                         lkm, LKM_E_BUSY,
                         "asynchronous requests are unanswered on this handle. Use a second handle, or let them end");
-        kept = lkm->fd >= 0 && lkm->answered;
-        r = connection_call_once(lkm, request, &answer);
-        if (r == LKM_E_NO_DAEMON && kept)
-                r = connection_call_once(lkm, request, &answer); /* the daemon was restarted since */
+        /* A daemon that ends the session unanswered, or says that it stops, was or is being restarted: a new session waits in the socket for
+         * the next one. */
+        for (unsigned i = 0; i < TRIES && connected; i++) {
+                r = connection_call_once(lkm, request, &answer, &connected);
+                if (r == LKM_E_SHUTTING_DOWN)
+                        connection_close(lkm);
+                else if (r != LKM_E_NO_DAEMON)
+                        break;
+        }
         if (r) {
                 connection_settle(lkm);
                 return r;

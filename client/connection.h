@@ -22,7 +22,6 @@ struct lkm {
         uint64_t wait_usec;    /* SO_RCVTIMEO as it is set now */
         uint32_t last_id;
         uint32_t hello_id;     /* 0 once WELCOME came */
-        bool answered;         /* the peer has answered anything on this connection */
         bool dispatching;
         bool blocks_not;       /* the socket is non-blocking, connect(2) included */
         bool ending;           /* lkm_free() was called: callbacks can begin nothing more */
@@ -57,7 +56,7 @@ int connection_take(struct lkm *lkm, uint32_t *ret_id, union message *ret_answer
 #define CONNECTION_E_AGAIN (-1)
 
 /**
- * connection_call() - ask and wait for the answer; a session that the daemon had ended is opened again
+ * connection_call() - ask and wait for the answer; in a new session when the daemon ended this one, or says that it stops: up to three times
  * @expected:   number of the message that answers @request
  * @ret_answer: as for connection_take(); call connection_settle() when done with it
  * Return: 0; LKM_E_BUSY while asynchronous requests are unanswered; the daemon's error, or that of the connection.

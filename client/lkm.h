@@ -107,7 +107,7 @@ struct lkm_options {
  * @options: borrowed for the call; NULL for the defaults. The environment is ignored in set-user-ID programs.
  *
  * The first call of a process reserves and locks the memory for keys, about 80 KiB. A session that the daemon ends (it was
- * restarted) is opened again by the next call. Nothing is asked of the daemon yet.
+ * restarted) is opened again by the next call, and by one that is under way. Nothing is asked of the daemon yet.
  *
  * Return: 0; LKM_E_NO_DAEMON, LKM_E_TIMEOUT, LKM_E_MEMLOCK, LKM_E_ARGUMENT, LKM_E_NO_MEMORY; LKM_E_FORKED in a child of a process
  *         that had connected before.

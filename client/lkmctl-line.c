@@ -29,17 +29,18 @@ static const struct command {
         int n_min, n_max;
         command_run *run;
         bool each; /* for each database by itself, as its owner when root asks: it connects later */
+        bool admin; /* needs the right `admin`, whatever its arguments */
 } commands[] = {
-        { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status },
-        { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list },
+        { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status, .admin = true },
+        { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list, .admin = true },
         { "create", "DB", "make the key of a new database: DB.key", OPTION_SCOPE, 1, 1, command_create },
         { "get", "DB", "write the key of a database to a pipe or file", OPTION_SCOPE | OPTION_FORMAT | OPTION_FORCE | OPTION_VERSION,
           1, 1, command_get },
         { "sqlcipher", "DB [-- ARGUMENT…]", "open the sqlcipher shell, already keyed", OPTION_SCOPE, 1, INT_MAX,
           command_sqlcipher },
         { "evict", "DB | --id UUID", "wipe a cached key", OPTION_ID, 0, 1, command_evict },
-        { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock },
-        { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock },
+        { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock, .admin = true },
+        { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock, .admin = true },
         { "explain", "DB | --scope NAME", "which rule of the policy decides for you", OPTION_SCOPE, 0, 1,
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
@@ -54,10 +55,10 @@ static const struct command {
         { "rekek", "DB…", "wrap the keys under the KEKs that their scope has now", 0, 1, INT_MAX, command_rekek, true },
         { "adopt", "DB", "make a database of your own one of lkm's", OPTION_SCOPE | OPTION_ADOPT | OPTION_TO, 1, 1, command_adopt, true },
         { "salvage", "DB", "which key each page fits; --to: put them together under one", OPTION_TO, 1, 1, command_salvage, true },
-        { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list },
-        { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check },
-        { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe },
-        { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy },
+        { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list, .admin = true },
+        { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check, .admin = true },
+        { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe, .admin = true },
+        { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy, .admin = true },
 };
 
 static const struct {
@@ -78,7 +79,8 @@ static const struct {
         { "compatibility", "N", "format of the database: 3 or 4, of SQLCipher; else found out", OPTION_ADOPT },
         { "rounds", "N", "of PBKDF2, where they are not the usual ones", OPTION_ADOPT },
         { "page-size", "BYTES", "of the database; else found out", OPTION_ADOPT },
-        { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock",
+        { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock; for administrators first "
+                            "$LKM_ADMIN_SOCKET, or admin.sock beside those two",
           OPTION_ALWAYS },
         { "json", NULL, "output for programs; errors too", OPTION_ALWAYS },
         { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate, recover: how long others may take to close the database", OPTION_ALWAYS },
@@ -388,6 +390,8 @@ int line_parse(struct ctl *c, int argc, char **argv)
                 c->timeout_msec = c->connect.timeout_msec;
                 c->connect.timeout_msec = 0;
         }
+        if (!c->connect.socket && (command->admin || c->id))
+                c->connect.socket = ctl_admin_socket(c);
         c->run = command->run;
         c->connects_later = command->each;
         return -1;

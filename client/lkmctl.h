@@ -44,6 +44,7 @@ struct ctl {
         char **arguments; /* behind the command's name, NULL-terminated */
         command_run *run;
         bool connects_later;
+        char admin_socket[128]; /* what ctl_admin_socket() found */
         struct ctl_adopt adopt; /* `salvage` takes its `to` */
 };
 command_run command_adopt, command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
@@ -53,6 +54,10 @@ command_run command_adopt, command_check, command_create, command_evict, command
 /** line_parse() - what the command line asks for; a mistake has been printed. Return: an exit code; -1 to go on with c->run. */
 int line_parse(struct ctl *c, int argc, char **argv);
 
+/** ctl_admin_socket() - where to ask what needs the right `admin`: $LKM_ADMIN_SOCKET; else, unless $LKM_SOCKET is set, the admin.sock
+ *  beside the socket that liblkm chooses, if it is there and this user may connect to it. Return: borrowed from @c or the environment; NULL: where
+ *  everything else is asked. */
+const char *ctl_admin_socket(struct ctl *c);
 /** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
 int ctl_fail(const struct ctl *c, int error);
 /** ctl_exit_code() - of an error of liblkm. */

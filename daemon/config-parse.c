@@ -3,10 +3,9 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 
 #include "common/clock.h"
+#include "daemon/names.h"
 #include "daemon/peer.h"
 #include "daemon/unit.h"
 
@@ -194,6 +193,18 @@ static int rule_resolve_number(struct policy_rule *rule, const char *text)
         return 0;
 }
 
+static int rule_resolve_name(struct config *config, struct policy_rule *rule, enum names_kind kind, const char *name, const char **ret_why)
+{
+        int r = names_find(config->names, kind, name, &rule->id);
+
+        if (r == NAMES_E_UNKNOWN)
+                return config_refuse(ret_why, kind == NAMES_USER ? "no such user on this machine" : "no such group on this machine");
+        if (r == NAMES_E_SEALED)
+                return config_refuse(ret_why, "the sandbox keeps lkmd from looking up a name that is new to it; restart lkmd, or give the number with "
+                                              "uid: or gid:");
+        return r;
+}
+
 static int rule_parse_unit(struct policy_rule *rule, const char *name, const char **ret_why)
 {
         const char *wrong = unit_name_check(name);
@@ -212,10 +223,8 @@ static int rule_parse_unit(struct policy_rule *rule, const char *name, const cha
         }
 }
 
-static int rule_parse(struct policy_rule *rule, const char *word, const char **ret_why)
+static int rule_parse(struct config *config, struct policy_rule *rule, const char *word, const char **ret_why)
 {
-        const struct passwd *user;
-        const struct group *group;
         const char *name = strchr(word, ':');
         size_t n = name ? (size_t)(name - word) : 0;
 
@@ -223,20 +232,10 @@ static int rule_parse(struct policy_rule *rule, const char *word, const char **r
         rule->kind = *word == 'g' ? POLICY_RULE_GROUP : POLICY_RULE_USER;
         if (n == 3 && (strncmp(word, "uid", n) == 0 || strncmp(word, "gid", n) == 0))
                 return rule_resolve_number(rule, name) < 0 ? config_refuse(ret_why, "uid: and gid: take a number") : 0;
-        if (n == 4 && strncmp(word, "user", n) == 0) {
-                user = getpwnam(name);
-                if (!user)
-                        return config_refuse(ret_why, "no such user on this machine");
-                rule->id = user->pw_uid;
-                return 0;
-        }
-        if (n == 5 && strncmp(word, "group", n) == 0) {
-                group = getgrnam(name);
-                if (!group)
-                        return config_refuse(ret_why, "no such group on this machine");
-                rule->id = group->gr_gid;
-                return 0;
-        }
+        if (n == 4 && strncmp(word, "user", n) == 0)
+                return rule_resolve_name(config, rule, NAMES_USER, name, ret_why);
+        if (n == 5 && strncmp(word, "group", n) == 0)
+                return rule_resolve_name(config, rule, NAMES_GROUP, name, ret_why);
         if (strncmp(word, POLICY_RULE_UNIT_PREFIX, n + 1) == 0 && n + 1 == strlen(POLICY_RULE_UNIT_PREFIX))
                 return rule_parse_unit(rule, name, ret_why);
         return config_refuse(ret_why, "give a list of user:NAME, uid:NUMBER, group:NAME, gid:NUMBER and unit:NAME, separated by spaces");
@@ -257,7 +256,7 @@ int config_parse_rules(struct config *config, void *at, const char *value, const
                         free(word);
                         return config_refuse(ret_why, "at most 64 rules fit; use a group");
                 }
-                r = rule_parse(&rules->rule[rules->n], word, ret_why);
+                r = rule_parse(config, &rules->rule[rules->n], word, ret_why);
                 rules->rule[rules->n++].text = word;
         }
         return r;

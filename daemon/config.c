@@ -33,6 +33,8 @@ static const struct option {
 } options[] = {
         { SECTION_LKMD, "socket", config_parse_path, offsetof(struct config, socket), "/run/lkm/lkm.sock", false },
         { SECTION_LKMD, "socket_mode", config_parse_mode, offsetof(struct config, socket_mode), "0666", false },
+        { SECTION_LKMD, "admin_socket", config_parse_path, offsetof(struct config, admin_socket), NULL, false },
+        { SECTION_LKMD, "admin_socket_mode", config_parse_mode, offsetof(struct config, admin_socket_mode), "0600", false },
         { SECTION_LKMD, "kms_socket", config_parse_path, offsetof(struct config, kms_socket), "/run/lkm/kms.sock", false },
         { SECTION_LKMD, "audit_file", config_parse_path, offsetof(struct config, audit_file), "/var/lib/lkm/audit.jsonl", false },
         { SECTION_LKMD, "cache_keys", config_parse_capacity, offsetof(struct config, cache_keys), "4096", false },
@@ -447,6 +449,10 @@ static int config_apply(struct config *c, struct reading *r)
         const char **names = calloc(r->n + 1, sizeof(*names));
         int error = names ? apply_section(c, r, SECTION_LKMD, "", c) : -ENOMEM;
 
+        if (error == 0 && c->admin_socket && strcmp(c->admin_socket, c->socket) == 0) {
+                snprintf(r->error->text, sizeof(r->error->text), "%s: admin_socket and socket in [lkmd] are the same path; give them two", r->path);
+                error = -EINVAL;
+        }
         if (error == 0)
                 error = apply_section(c, r, SECTION_KMS, "", c);
         if (error == 0)
@@ -457,7 +463,7 @@ static int config_apply(struct config *c, struct reading *r)
         return error;
 }
 
-int config_read(struct config **ret_config, const char *path, struct config_error *ret_error)
+int config_read_with(struct config **ret_config, const char *path, struct names *names, struct config_error *ret_error)
 {
         _cleanup_(config_unrefp) struct config *c = calloc(1, sizeof(*c));
         struct reading reading = { .error = ret_error };
@@ -468,6 +474,7 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         if (!c)
                 return -ENOMEM;
         c->n_refs = 1;
+        c->names = names;
         ret_error->text[0] = 0;
         peer_probe(); /* now: a reload may find itself where the calls for it are not allowed any more */
         ini_max_line = 8192;
@@ -490,9 +497,15 @@ int config_read(struct config **ret_config, const char *path, struct config_erro
         for (size_t i = 0; i < n_drop_ins; i++)
                 free(drop_ins[i]);
         free(drop_ins);
+        c->names = NULL;
         if (r == 0)
                 *ret_config = TAKE_PTR(c);
         return r;
+}
+
+int config_read(struct config **ret_config, const char *path, struct config_error *ret_error)
+{
+        return config_read_with(ret_config, path, NULL, ret_error);
 }
 
 static void kek_deinit(struct config_kek *kek)
@@ -534,6 +547,7 @@ struct config *config_unref(struct config *c)
         free(c->keks);
         free(c->scopes);
         free(c->socket);
+        free(c->admin_socket);
         free(c->kms_socket);
         free(c->audit_file);
         free(c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * config: /etc/lkm/lkmd.conf and its drop-ins, as one immutable, counted object. Shared by lkmd (all of it) and lkm-kms
- * (only [kms] and [kek …]). User and group names are resolved while reading, never later. A reload builds a second
+ * (only [kms] and [kek …]). User and group names are resolved while reading (names.h), never later. A reload builds a second
  * object and swaps it in when it is good. Must not know of sockets or keys.
  */
 #pragma once
@@ -89,11 +89,16 @@ struct config_scope {
         struct policy_rules allow_history; /* keys of retired versions, and destroying them; nobody where it is not given */
 };
 
+struct names;
+
 struct config {
         unsigned n_refs;
+        struct names *names; /* borrowed while it is read, NULL afterwards */
         /* [lkmd] */
         char *socket;
         unsigned socket_mode;
+        char *admin_socket; /* NULL: what is for administrators is answered on `socket` */
+        unsigned admin_socket_mode;
         char *kms_socket;
         char *audit_file;
         unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
@@ -117,6 +122,8 @@ struct config_error {
 /** config_read() - read @path and @path.d/ *.conf in byte order of their names; a later file wins over an earlier one, a
  *  key given twice in one file is an error. Return: 0, -EINVAL with *ret_error filled, -ENOMEM, or -errno with *ret_error filled. */
 int config_read(struct config **ret_config, const char *path, struct config_error *ret_error);
+/** config_read_with() - the same; users and groups are looked up in @names (see names.h). */
+int config_read_with(struct config **ret_config, const char *path, struct names *names, struct config_error *ret_error);
 struct config *config_ref(struct config *c);
 struct config *config_unref(struct config *c);
 DEFINE_CLEANUP(struct config *, config_unref)

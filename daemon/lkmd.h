@@ -16,7 +16,10 @@
 #include "daemon/config.h"
 #include "daemon/kms-link.h"
 #include "daemon/lease.h"
+#include "daemon/listener.h"
+#include "daemon/names.h"
 #include "daemon/policy.h"
+#include "daemon/sandbox.h"
 
 struct stream;
 
@@ -39,16 +42,20 @@ struct lkmd {
         struct event_base *base;
         struct config *config;
         char *config_path;
+        struct names *names; /* of the configuration's rules */
+        struct sandbox sandbox;
         struct cache *cache;
         struct audit *audit;
         int audit_error; /* last -errno of a failed write, 0 when the last one worked */
         struct kms_link *kms;
         struct lease_table leases;
-        struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
+        struct listeners listeners;
+        struct event *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
-        int listen_fd, expiry_fd;
+        int expiry_fd;
+        int manager_fd; /* see manager.h */
+        pid_t pid;      /* getpid(2) is not in the sandbox */
         uint64_t armed_usec; /* what expiry_fd is set to */
-        bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
@@ -72,7 +79,7 @@ void leases_start(struct lkmd *d);
 /** leases_drain() - no QUIESCE waits any longer. */
 void leases_drain(struct lkmd *d);
 
-/** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
+/** connection_accept() - libevent callback of a listening socket; @userdata is the struct listener. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);
 /** connection_sum_up() - write the audit lines of repeated releases since the last call. */
 void connection_sum_up(struct lkmd *d);

@@ -12,8 +12,8 @@
 #include "common/clock.h"
 #include "common/harden.h"
 #include "common/log.h"
-#include "daemon/listen.h"
 #include "daemon/lkmd.h"
+#include "daemon/manager.h"
 
 enum {
         ARENA_SPARE_KEYS = 1024, /* in flight, beside the cached ones */
@@ -135,14 +135,17 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         struct config *config;
         struct config_error error;
         struct audit_event event = { .event = "reload" };
+        char told[sizeof(error.text) + 128];
         int r;
 
-        sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
-        r = config_read(&config, d->config_path, &error);
+        snprintf(told, sizeof(told), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
+        manager_tell(d->manager_fd, told);
+        r = config_read_with(&config, d->config_path, d->names, &error);
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
-                sd_notifyf(0, "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
+                snprintf(told, sizeof(told), "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
+                manager_tell(d->manager_fd, told);
                 return;
         }
         config_unref(d->config);
@@ -152,10 +155,11 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         if (r < 0)
                 log_error("cannot reopen the audit log: %s", strerror(-r));
         lkmd_audit(d, &event);
+        listeners_check(d);
         retime(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
-        sd_notify(0, "READY=1\nSTATUS=Serving");
+        manager_tell(d->manager_fd, "READY=1\nSTATUS=Serving");
 }
 
 struct retiming {
@@ -223,8 +227,8 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
         if (d->draining)
                 return;
         d->draining = true;
-        sd_notify(0, "STOPPING=1\nSTATUS=Stopping");
-        event_del(d->listener);
+        manager_tell(d->manager_fd, "STOPPING=1\nSTATUS=Stopping");
+        listeners_end(d);
         event_add(d->drain, &limit);
         leases_drain(d);
         lkmd_stop_if_drained(d);
@@ -238,16 +242,10 @@ static void on_minute(evutil_socket_t fd, short what, void *userdata)
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 {
+        const struct lkmd *d = userdata;
+
         timer_read(fd);
-        sd_notify(0, "WATCHDOG=1");
-}
-
-static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
-{
-        struct lkmd *d = userdata;
-
-        if (!d->draining)
-                event_add(d->listener, NULL);
+        manager_tell(d->manager_fd, "WATCHDOG=1");
 }
 
 /* ---- start ---- */
@@ -289,20 +287,20 @@ static int start_events(struct lkmd *d)
         uint64_t watchdog_usec = 0;
         int r;
 
-        d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
-        d->accept_again = evtimer_new(d->base, on_accept_again, d);
         d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
         d->drain = evtimer_new(d->base, on_drained, d);
-        if (!d->listener || !d->accept_again || !d->expiry || !d->drain)
+        if (!d->expiry || !d->drain)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
                 d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
                 if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0)
+        if (event_add(d->expiry, NULL) < 0)
                 return -ENOMEM;
-        r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
+        r = listeners_start(d);
+        if (r == 0)
+                r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
         if (r == 0 && sd_watchdog_enabled(0, &watchdog_usec) > 0)
                 r = start_periodic(d, &d->watchdog, watchdog_usec / 2, on_watchdog);
         return r;
@@ -344,6 +342,10 @@ static int start(struct lkmd *d)
                 return r;
         }
         raise_descriptor_limit();
+        r = manager_open(&d->manager_fd);
+        if (r < 0)
+                log_warning("cannot reach the service manager at $NOTIFY_SOCKET: %s", strerror(-r));
+        d->pid = getpid();
         d->started_usec = clock_boottime_usec();
         d->sha256 = EVP_MD_CTX_new();
         d->base = event_base_new();
@@ -357,19 +359,26 @@ static int start(struct lkmd *d)
                 r = start_audit(d);
         if (r < 0)
                 return r;
-        r = listen_socket(&d->listen_fd, &d->bound_socket, d->config->socket, d->config->socket_mode);
-        if (r < 0) {
-                log_error("cannot listen on %s: %s", d->config->socket,
-                          r == -EADDRINUSE ? "another daemon serves it" : strerror(-r));
-                return r;
-        }
-        return start_events(d);
+        r = listeners_open(d);
+        return r < 0 ? r : start_events(d);
+}
+
+/* The last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done. */
+static int enter_sandbox(struct lkmd *d)
+{
+        const char *why;
+        int r;
+
+        names_seal(d->names);
+        r = sandbox_enter(&d->sandbox, &why);
+        if (r < 0)
+                log_error("cannot enter the sandbox (%s): %s", strerror(-r), why);
+        return r;
 }
 
 static void stop(struct lkmd *d)
 {
-        struct event *events[] = { d->listener,   d->accept_again, d->expiry,     d->drain,
-                                   d->signals[0], d->signals[1],   d->signals[2], d->signals[3] };
+        struct event *events[] = { d->expiry, d->drain, d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
         struct audit_event event = { .event = "stop" };
 
         if (d->base)
@@ -378,8 +387,7 @@ static void stop(struct lkmd *d)
         if (d->audit)
                 lkmd_audit(d, &event);
         audit_free(d->audit);
-        if (d->bound_socket)
-                unlink(d->config->socket);
+        listeners_deinit(d);
         for (size_t i = 0; i < ELEMENTSOF(events); i++) {
                 if (events[i])
                         event_free(events[i]);
@@ -394,12 +402,15 @@ static void stop(struct lkmd *d)
         if (d->base)
                 event_base_free(d->base);
         config_unref(d->config);
+        names_free(d->names);
+        if (d->manager_fd >= 0)
+                close(d->manager_fd);
         free(d->config_path);
 }
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .armed_usec = USEC_INFINITY };
+        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY };
         struct config_error error = { 0 };
         int r;
 
@@ -407,16 +418,20 @@ static int run(const char *config_path)
         list_init(&d.flights);
         leases_start(&d);
         d.config_path = strdup(config_path);
-        r = d.config_path ? config_read(&d.config, config_path, &error) : -ENOMEM;
+        r = d.config_path ? names_new(&d.names, "/etc/passwd", "/etc/group") : -ENOMEM;
+        if (r == 0)
+                r = config_read_with(&d.config, config_path, d.names, &error);
         if (r < 0) {
                 log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
         } else {
                 log_set_max_level(d.config->log_level);
                 r = start(&d);
         }
+        if (r == 0)
+                r = enter_sandbox(&d);
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
-                sd_notify(0, "READY=1\nSTATUS=Serving");
+                manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");
                 r = event_base_dispatch(d.base);
         }
         stop(&d);

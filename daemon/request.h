@@ -22,6 +22,7 @@ struct connection {
         struct event *readable, *writable;
         struct peer peer;
         uint64_t number; /* for the audit log */
+        bool by_admin_socket; /* not: that its peer is an administrator */
         bool greeted;
         bool closing; /* close once what is queued is sent */
         bool ended;   /* the client sends nothing more, but still waits for answers */

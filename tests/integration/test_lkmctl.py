@@ -60,6 +60,42 @@ class ReportingDaemon:
                 stream.flush()
 
 
+class RestartingDaemon(ReportingDaemon):
+    """Ends its first session unanswered, says in the second one that it stops, and answers PING from the third on, as one that is restarted twice."""
+
+    def __init__(self, path, *, ends=1, stops=1):
+        super().__init__(path, None, None)
+        self.ends, self.stops, self.n_sessions = ends, stops, 0
+
+    def answer_all(self, client):
+        self.n_sessions += 1
+        with client.makefile("rwb") as stream:
+            while length := stream.read(4):
+                number, _, request_id = struct.unpack_from(">HHI", stream.read(struct.unpack(">I", length)[0]))
+                if self.n_sessions <= self.ends:
+                    return
+                if number == support.HELLO:
+                    stream.write(support.frame(support.WELCOME, request_id, [(1, support.u16(1)), (2, b"kek"), (4, support.u32(73728)), (5, support.u32(128))]))
+                elif self.n_sessions <= self.ends + self.stops:
+                    stream.write(support.frame(support.ERROR, request_id, [(1, support.u16(13)), (2, b"The daemon is stopping.")]))
+                else:
+                    stream.write(support.frame(support.DONE, request_id))
+                stream.flush()
+
+
+class Restarts(support.Case):
+    def test_a_request_whose_session_a_restart_ends_is_answered_by_the_next_daemon(self):
+        with RestartingDaemon(self.path("restarting.sock")) as daemon:
+            done = lkmctl("--socket", daemon.path, "ping")
+        self.assertEqual((done.returncode, done.stderr, daemon.n_sessions), (0, b"", 3))
+
+    def test_a_daemon_that_never_answers_is_not_asked_for_ever(self):
+        for ends, stops in ((99, 0), (0, 99)):
+            with RestartingDaemon(self.path(f"{ends}.sock"), ends=ends, stops=stops) as daemon:
+                done = lkmctl("--socket", daemon.path, "ping")
+            self.assertEqual((done.returncode, daemon.n_sessions), (4, 3))
+
+
 class Commands(DaemonCase):
     def ctl(self, *arguments, status=0, **options):
         done = lkmctl("--socket", self.socket, *arguments, **options)

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sandbox-helper: for test_sandbox.py. Goes into the sandbox of lkmd, in a child for each try, and tells what became of it.
+ *   list           the calls that are allowed: NUMBER NAME often|rare
+ *   calls          each native number that there is, and some more: NUMBER OUTCOME
+ *   x32 | ia32     the same for the other two kinds of calls that an x86-64 kernel may know
+ *   arguments      calls on the list with arguments that are not allowed, or are: NAME OUTCOME
+ *   threads        a thread that was there before tries a call that is not on the list: OUTCOME
+ *   refused COMMAND…   run COMMAND where seccomp(2) is not permitted
+ * An outcome is "killed" (by the sandbox), "ended N" or "signal N".
+ */
+#include <asm/unistd.h>
+#include <errno.h>
+#include <pthread.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "common/cleanup.h"
+#include "daemon/sandbox.h"
+
+enum { LAST_NUMBER = 1023, X32_BIT = 0x40000000 };
+
+static void enter(void)
+{
+        struct sandbox s = { 0 };
+        const char *why = "?";
+
+        if (sandbox_confine_calls(&s, &why) == 0)
+                return;
+        fprintf(stderr, "%s\n", why);
+        abort();
+}
+
+/* Run @try with @argument in a child that has entered the sandbox, and print the outcome. */
+static void outcome(void (*try)(long argument), long argument)
+{
+        int status;
+        pid_t pid;
+
+        fflush(stdout);
+        pid = fork();
+        if (pid == 0) {
+                static const struct rlimit no_core = { 0, 0 };
+
+                setrlimit(RLIMIT_CORE, &no_core);
+                enter();
+                try(argument);
+                syscall(SYS_exit_group, 0);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid) {
+                perror("fork");
+                exit(EXIT_FAILURE);
+        }
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+                puts("killed");
+        else if (WIFSIGNALED(status))
+                printf("signal %d\n", WTERMSIG(status));
+        else
+                printf("ended %d\n", WEXITSTATUS(status));
+}
+
+/* ---- every number ---- */
+
+static void call_native(long number)
+{
+        /* The arguments that the list checks, where it checks any; else ones that no call can do anything with. */
+        switch (number) {
+        case SYS_socket:
+                syscall(number, AF_UNIX, SOCK_STREAM, 0);
+                break;
+        case SYS_getsockopt:
+                syscall(number, -1, SOL_SOCKET, 0, NULL, NULL);
+                break;
+        case SYS_madvise:
+                syscall(number, NULL, 0, MADV_DONTNEED);
+                break;
+        default:
+                syscall(number, -1L, 0L, 0L, 0L, 0L, 0L);
+        }
+}
+
+static void call_ia32(long number)
+{
+#ifdef __x86_64__
+        long result;
+
+        __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(-1L), "c"(0L), "d"(0L), "S"(0L), "D"(0L) : "memory", "r8", "r9", "r10", "r11");
+        (void)result;
+#endif
+}
+
+static int each_number(void (*try)(long), long first)
+{
+        for (long n = 0; n <= LAST_NUMBER; n++) {
+                printf("%ld ", n);
+                outcome(try, first + n);
+        }
+        return EXIT_SUCCESS;
+}
+
+/* ---- arguments ---- */
+
+static void make_socket(long family)
+{
+        syscall(SYS_socket, family, SOCK_STREAM, 0);
+}
+
+static void map(long protection)
+{
+        syscall(SYS_mmap, NULL, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void advise(long advice)
+{
+        syscall(SYS_madvise, NULL, 0, advice);
+}
+
+static void ask_socket(long level)
+{
+        syscall(SYS_getsockopt, -1, level, 0, NULL, NULL);
+}
+
+static int arguments(void)
+{
+        static const struct {
+                const char *name;
+                void (*try)(long);
+                long argument;
+        } tries[] = {
+                { "socket-unix", make_socket, AF_UNIX },
+                { "socket-inet", make_socket, AF_INET },
+                { "socket-inet6", make_socket, AF_INET6 },
+                { "socket-netlink", make_socket, AF_NETLINK },
+                { "socket-packet", make_socket, AF_PACKET },
+                { "socket-vsock", make_socket, AF_VSOCK },
+                { "mmap-read-write", map, PROT_READ | PROT_WRITE },
+                { "mmap-exec", map, PROT_EXEC },
+                { "mmap-read-exec", map, PROT_READ | PROT_EXEC },
+                { "madvise-dontneed", advise, MADV_DONTNEED },
+                { "madvise-hugepage", advise, MADV_HUGEPAGE },
+                { "madvise-dodump", advise, MADV_DODUMP },
+                { "madvise-dofork", advise, MADV_DOFORK },
+                { "getsockopt-socket", ask_socket, SOL_SOCKET },
+                { "getsockopt-tcp", ask_socket, 6 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(tries); i++) {
+                printf("%s ", tries[i].name);
+                outcome(tries[i].try, tries[i].argument);
+        }
+        return EXIT_SUCCESS;
+}
+
+/* ---- threads ---- */
+
+static pthread_barrier_t entered;
+
+static void *call_in_thread(void *unused)
+{
+        pthread_barrier_wait(&entered);
+        syscall(SYS_uname, NULL);
+        return NULL;
+}
+
+static int threads(void)
+{
+        pid_t pid = fork();
+        pthread_t thread;
+        int status;
+
+        if (pid == 0) {
+                pthread_barrier_init(&entered, NULL, 2);
+                if (pthread_create(&thread, NULL, call_in_thread, NULL) != 0)
+                        return EXIT_FAILURE;
+                enter();
+                pthread_barrier_wait(&entered);
+                pthread_join(thread, NULL);
+                return EXIT_SUCCESS;
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) != pid)
+                return EXIT_FAILURE;
+        puts(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "killed" : "not killed");
+        return EXIT_SUCCESS;
+}
+
+/* ---- others ---- */
+
+static int list(void)
+{
+        const char *name;
+        int number;
+        bool often;
+
+        for (size_t i = 0; sandbox_call_next(i, &name, &number, &often); i++)
+                printf("%d %s %s\n", number, name, often ? "often" : "rare");
+        return EXIT_SUCCESS;
+}
+
+static int refused(char **command)
+{
+        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+        if (!filter || seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(seccomp), 0) < 0 ||
+            seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, 22 /* PR_SET_SECCOMP */)) < 0 ||
+            seccomp_load(filter) < 0)
+                return EXIT_FAILURE;
+        execv(command[0], command);
+        perror(command[0]);
+        return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+        const char *what = argc > 1 ? argv[1] : "";
+
+        if (strcmp(what, "list") == 0)
+                return list();
+        if (strcmp(what, "calls") == 0)
+                return each_number(call_native, 0);
+        if (strcmp(what, "x32") == 0)
+                return each_number(call_native, X32_BIT);
+        if (strcmp(what, "ia32") == 0)
+                return each_number(call_ia32, 0);
+        if (strcmp(what, "arguments") == 0)
+                return arguments();
+        if (strcmp(what, "threads") == 0)
+                return threads();
+        if (strcmp(what, "refused") == 0 && argc > 2)
+                return refused(argv + 2);
+        return 2;
+}
