@@ -140,7 +140,7 @@ const struct config_kek *config_kek_find(const struct config *c, struct bytes na
 
 /**
  * config_credential_path() - where the service manager put the credential @name: under $CREDENTIALS_DIRECTORY as NAME (LoadCredential=NAME:FILE),
- * lkm.NAME (ImportCredential=lkm.*) or lkm_NAME (LoadCredential=lkm:FOLDER), the first that is there; as NAME when none is
+ * lkm.NAME (ImportCredential=lkm.*), lkm_NAME or lkm_encrypted_NAME (the folders of lkm-kms.service), the first that is there; as NAME when none is
  * Return: 0 with a string to be freed; -ENOENT when there are no credentials at all; -ENOMEM.
  */
 int config_credential_path(char **ret_path, const char *name);
