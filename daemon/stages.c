@@ -20,8 +20,11 @@ static int request_digest(struct request *r, struct bytes text)
 int request_parse(struct request *r, struct bytes text)
 {
         const char *why = NULL;
-        int error = record_parse(&r->record, text, &why);
+        int error;
 
+        if (r->connection)
+                usage_pay_parse(r->connection->user, &r->daemon->limits, text.n, r->now_usec);
+        error = record_parse(&r->record, text, &why);
         if (error == RECORD_E_NEWER)
                 return request_refuse(r, PROTO_ERROR_RECORD_NEWER, NULL);
         if (error > 0)

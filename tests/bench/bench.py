@@ -23,6 +23,7 @@ socket = {directory}/lkm.sock
 kms_socket = {directory}/kms.sock
 audit_file = {directory}/audit.jsonl
 admin = uid:{uid}
+user_rate = 0
 {lkmd}
 [kms]
 idle_exit = 0
