@@ -20,7 +20,8 @@ enum option_bit {
         OPTION_DUE = 32,
         OPTION_ADOPT = 64,
         OPTION_TO = 128,
-        OPTION_ALWAYS = 256,
+        OPTION_AS = 256,
+        OPTION_ALWAYS = 512,
 };
 
 static const struct command {
@@ -41,7 +42,7 @@ static const struct command {
         { "evict", "DB | --id UUID", "wipe a cached key", OPTION_ID, 0, 1, command_evict },
         { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock, .admin = true },
         { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock, .admin = true },
-        { "explain", "DB | --scope NAME", "which rule of the policy decides for you", OPTION_SCOPE, 0, 1,
+        { "explain", "DB | --scope NAME", "which rule of the policy decides for you, or for --as USER", OPTION_SCOPE | OPTION_AS, 0, 1,
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
         { "check", "DB", "verify DB.key without giving out the key", OPTION_SCOPE, 1, 1, command_check },
@@ -69,6 +70,8 @@ static const struct {
         { "format", "FORMAT", "of the key: raw, hex (default) or pragma (x'…')", OPTION_FORMAT },
         { "force", NULL, "get: write the key to a terminal too; purge: do not ask", OPTION_FORCE },
         { "id", "UUID", "database id instead of a path; for administrators", OPTION_ID },
+        { "as", "USER", "for whom, in all of his groups; for administrators", OPTION_AS },
+        { "unit", "UNIT", "as if in this unit of systemd", OPTION_AS },
         { "version", "N", "version of the key", OPTION_VERSION },
         { "due", NULL, "look in folders for the databases whose rotation is due", OPTION_DUE },
         { "to", "NEW", "the new database that is written", OPTION_TO },
@@ -231,6 +234,10 @@ static int take_option(struct ctl *c, size_t index, const char *value)
                 c->due = true;
         else if (strcmp(name, "id") == 0)
                 c->id = value;
+        else if (strcmp(name, "as") == 0)
+                c->as = value;
+        else if (strcmp(name, "unit") == 0)
+                c->unit = value;
         else if (strcmp(name, "socket") == 0)
                 c->connect.socket = value;
         else
@@ -390,7 +397,7 @@ int line_parse(struct ctl *c, int argc, char **argv)
                 c->timeout_msec = c->connect.timeout_msec;
                 c->connect.timeout_msec = 0;
         }
-        if (!c->connect.socket && (command->admin || c->id))
+        if (!c->connect.socket && (command->admin || c->id || c->as))
                 c->connect.socket = ctl_admin_socket(c);
         c->run = command->run;
         c->connects_later = command->each;
