@@ -101,7 +101,7 @@ class Lkmctl(ExplainCase):
     unit_rule = Requests.unit_rule
 
     def setUp(self):
-        self.user = nobody()
+        self.user = pwd.getpwnam("daemon")
         self.scope_options = f"allow_rotate = user:{self.user.pw_name}{self.unit_rule}"
         super().setUp()
 
@@ -126,13 +126,13 @@ class Lkmctl(ExplainCase):
 
     @unittest.skipUnless(unit_rule, "this kernel has no SO_PEERPIDFD")
     def test_a_unit_is_supposed(self):
-        said, rights = self.rows("--as", "daemon", "--unit", "clinic.service")
+        said, rights = self.rows("--as", "bin", "--unit", "clinic.service")
         self.assertRegex(said, r"(?m)^unit +clinic.service$")
         self.assertRegex(rights["rotate"], "^yes +unit:clinic.service$")
 
     def test_a_database_is_asked_about(self):
         self.ctl("create", "--scope", "medical", self.path("a.db"))
-        self.assertIn("user:nobody" if self.user.pw_name == "nobody" else self.user.pw_name, self.ctl("explain", "--as", self.user.pw_name, self.path("a.db")))
+        self.assertIn(f"user:{self.user.pw_name}", self.ctl("explain", "--as", self.user.pw_name, self.path("a.db")))
 
     def test_mistakes_are_clear(self):
         self.assertIn("no user nobody-of-this-name", self.ctl("explain", "--as", "nobody-of-this-name", "--scope", "medical", status=2))
