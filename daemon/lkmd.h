@@ -74,6 +74,15 @@ void lkmd_wipe_all(struct lkmd *d, const char *why);
 /** lkmd_stop_if_drained() - end the loop when draining and nothing is under way. */
 void lkmd_stop_if_drained(struct lkmd *d);
 
+/** lkmd_read_config() - read the configuration, the first time or again; @d->config is borrowed to see what a reload may not change, NULL at the start.
+ *  Return: as config_read(). */
+int lkmd_read_config(struct lkmd *d, struct config **ret_config, struct config_error *ret_error);
+/** lkmd_confine_files() - after the sockets are bound, before the audit log is opened and the first thread started. Return: 0, or -errno, having logged why. */
+int lkmd_confine_files(struct lkmd *d);
+/** lkmd_enter_sandbox() - the last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done.
+ *  Return: 0, or -errno, having logged why. */
+int lkmd_enter_sandbox(struct lkmd *d);
+
 /** leases_start() - before the first connection. */
 void leases_start(struct lkmd *d);
 /** leases_drain() - no QUIESCE waits any longer. */

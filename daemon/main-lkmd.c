@@ -140,7 +140,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
 
         snprintf(told, sizeof(told), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         manager_tell(d->manager_fd, told);
-        r = config_read_with(&config, d->config_path, d->names, &error);
+        r = lkmd_read_config(d, &config, &error);
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
@@ -356,24 +356,12 @@ static int start(struct lkmd *d)
         if (r == 0)
                 r = kms_link_new(&d->kms, d->base, d->config->kms_socket, "lkmd " LKM_VERSION, "the KMS worker");
         if (r == 0)
+                r = listeners_open(d);
+        if (r == 0)
+                r = lkmd_confine_files(d);
+        if (r == 0)
                 r = start_audit(d);
-        if (r < 0)
-                return r;
-        r = listeners_open(d);
         return r < 0 ? r : start_events(d);
-}
-
-/* The last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done. */
-static int enter_sandbox(struct lkmd *d)
-{
-        const char *why;
-        int r;
-
-        names_seal(d->names);
-        r = sandbox_enter(&d->sandbox, &why);
-        if (r < 0)
-                log_error("cannot enter the sandbox (%s): %s", strerror(-r), why);
-        return r;
 }
 
 static void stop(struct lkmd *d)
@@ -418,9 +406,7 @@ static int run(const char *config_path)
         list_init(&d.flights);
         leases_start(&d);
         d.config_path = strdup(config_path);
-        r = d.config_path ? names_new(&d.names, "/etc/passwd", "/etc/group") : -ENOMEM;
-        if (r == 0)
-                r = config_read_with(&d.config, config_path, d.names, &error);
+        r = d.config_path ? lkmd_read_config(&d, &d.config, &error) : -ENOMEM;
         if (r < 0) {
                 log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
         } else {
@@ -428,7 +414,7 @@ static int run(const char *config_path)
                 r = start(&d);
         }
         if (r == 0)
-                r = enter_sandbox(&d);
+                r = lkmd_enter_sandbox(&d);
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
                 manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");

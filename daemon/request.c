@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/request.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "common/clock.h"
@@ -230,6 +231,7 @@ static bool request_run(struct request *r)
 {
         int result;
 
+        assert(r->stage);
         for (;; r->stage++) {
                 r->daemon->stages[r->stage->name]++;
                 result = r->stage->run(r);
