@@ -33,6 +33,7 @@ struct change_order {
         uint32_t version;                 /* READ, RECOVER, COMMIT, ABORT, PURGE: the one it is about */
         bool restore_wal;                 /* ROTATE */
         struct secret *current;           /* the current key, where it is known; NULL = unwrap it */
+        struct origin *origin;            /* of @current, referenced */
 };
 
 /** The wraps that a change has made for one version. */
@@ -64,6 +65,8 @@ struct change {
         /* outcome */
         struct secret *current; /* of the record, verified */
         struct secret *read;    /* READ, RECOVER, COMMIT: the key of @version; NULL for the others */
+        struct origin *current_origin;
+        struct origin *origin; /* READ, RECOVER, COMMIT: of @read; otherwise of the first wrap that was made; NULL when nothing was asked for that */
         size_t n_next;
         struct record_version *next; /* the versions of the next record; borrows from @record and @made */
         uint64_t rotated_at_usec;
@@ -91,5 +94,7 @@ int change_start(struct change **ret_change, struct lkmd *d, const struct change
 struct change *change_free(struct change *c);
 /** change_signer() - the key that is current in the next record. Borrowed. */
 struct secret *change_signer(const struct change *c);
+/** change_signer_origin() - where it came from. Borrowed; NULL when it is not known. */
+struct origin *change_signer_origin(const struct change *c);
 /** change_text() - of a kind, for the audit log: "rotate", "commit", … */
 const char *change_text(enum change_kind kind);
