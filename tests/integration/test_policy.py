@@ -144,7 +144,8 @@ class Units(PolicyCase):
     def test_where_proc_hides_processes_rules_by_unit_match_nobody_and_it_is_said(self):
         self.finish(self.lkmd)
         os.chown(self.directory, nobody().pw_uid, -1)
-        os.chown(self.path("audit.jsonl"), nobody().pw_uid, -1)
+        for name in os.listdir(self.directory):
+            os.chown(self.path(name), nobody().pw_uid, -1)
         before = os.umask(0)  # the socket of sd_notify(3) is for lkmd, which is another user here
         self.lkmd = self.start_ready("lkmd", ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid "$@"',
                                               "sh", str(nobody().pw_uid), "--regid", str(nobody().pw_gid), "--clear-groups"))
