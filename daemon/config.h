@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "daemon/audit-sync.h"
 #include "proto/frame.h"
 
 /** One element of an `allow` or `admin` list. `text` is as written, for `lkmctl explain`. */
@@ -101,6 +102,8 @@ struct config {
         unsigned admin_socket_mode;
         char *kms_socket;
         char *audit_file;
+        enum audit_sync_mode audit_sync;
+        uint64_t audit_max_size; /* bytes; 0 = without limit */
         unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
         unsigned max_connections;
         uint64_t kms_timeout_usec;
