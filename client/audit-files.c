@@ -140,7 +140,7 @@ static int find_rotated(struct audit_files *f, const char *path, char **ret_fail
 /* The file that is written is opened first and looked at last: when it is still the same, nothing was rotated in between. */
 static int open_all(struct audit_files *f, const char *path, char **ret_failed)
 {
-        struct stat before, after;
+        struct stat before = { .st_ino = 0 }, after;
         int current = open_file(path, &before), r;
 
         if (current < 0 && current != -ENOENT) {

@@ -113,7 +113,7 @@ static const char *const source_phrases[] = { "a checkpoint of the file", "a che
 static int read_checkpoints(struct judgement *j, const char *path)
 {
         _cleanup_(fclosep) FILE *file = path ? fopen(path, "re") : NULL;
-        unsigned line;
+        unsigned line = 0;
         int r;
 
         if (!path)

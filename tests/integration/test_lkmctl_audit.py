@@ -14,6 +14,7 @@ import sys
 import time
 import unittest
 
+from daemons import DaemonCase
 from support import BUILD, TIMEOUT, WRAPPER, Case
 
 LKMCTL = os.path.join(BUILD, "client/lkmctl")
@@ -332,6 +333,69 @@ class Csv(AuditCase):
         self.put(chain(self.records))
         rows = list(csv.DictReader(io.StringIO(self.audit("export", "--format", "csv"), newline="")))
         self.assertEqual([(row["stale"], row["count"]) for row in rows[:2]], [("", ""), ("true", "7")])
+
+
+class OfARunningDaemon(DaemonCase):
+    """Its own log, and what it knows of that."""
+    lkmd_options = "audit_max_size = 65536"
+
+    def setUp(self):
+        super().setUp()
+        self.log = self.path("audit.jsonl")
+        with self.client() as client:
+            self.record = self.create(client)
+        self.release(3)
+
+    def release(self, n):
+        for _ in range(n):
+            with self.client() as client:
+                self.assertEqual(len(self.get(client, self.record)), 32)
+
+    def lkmctl(self, *arguments, code=GOOD):
+        done = subprocess.run([*WRAPPER, LKMCTL, "--socket", self.socket, "--json", "audit", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              timeout=TIMEOUT, check=False, text=True)
+        self.assertEqual(done.returncode, code, done)
+        return json.loads(done.stdout)
+
+    def lines(self):
+        return self.read(self.log).splitlines(keepends=True)
+
+    def test_the_log_is_found_and_its_end_is_proved(self):
+        told = self.lkmctl("verify")
+        self.assertEqual((told["file"], told["good"], told["first"], told["anchors"]["lkmd"]["count"], told["limit"]), (self.log, True, 1, 1, ""))
+        self.assertEqual(told["proved"], json.loads(self.lines()[-1])["seq"])
+        self.assertEqual([record["event"] for record in self.lkmctl("show", "--event", "release", "--user", str(os.getuid()))["records"]], ["release"] * 3)
+
+    def test_the_chain_goes_on_over_rotated_files(self):
+        self.release(400)
+        told = self.lkmctl("verify")
+        self.assertGreater(told["files"], 1)
+        self.assertEqual((told["good"], told["first"], told["limit"]), (True, 1, ""))
+        self.assertEqual(len(self.lkmctl("show", "--lines", "0", "--event", "release")["records"]), 403)
+
+    def test_what_is_done_to_the_end_is_found_by_what_the_daemon_knows(self):
+        lines, text = self.lines(), self.read(self.log)
+        last = json.loads(lines[-1])
+        anew = chain([json.loads(line) for line in lines[:2]] + [{**json.loads(line), "uid": 4711} for line in lines[2:]])
+        more = chain([{**last, "seq": last["seq"] + 1}], last["hash"])
+        for changed, kind, sequence in ((lines[:-1], "cut", last["seq"]), (anew, "rechained", last["seq"]), (lines + more, "inserted", last["seq"] + 1)):
+            with open(self.log, "w") as log:
+                log.write("".join(changed))
+            fault = self.lkmctl("verify", code=TAMPERED)["fault"]
+            self.assertEqual((fault["kind"], fault["sequence"]), (kind, sequence), fault)
+        with open(self.log, "w") as log:
+            log.write(text)
+        self.assertTrue(self.lkmctl("verify")["good"])
+
+    def test_checkpoints_that_it_told_prove_the_log_afterwards(self):
+        self.lkmd.terminate()
+        _, said = self.lkmd.communicate(timeout=TIMEOUT)
+        told = [line + "\n" for line in said.decode().splitlines() if "audit checkpoint " in line]
+        if not told:
+            self.skipTest("there is a journal, which has the checkpoints")
+        path = self.write("checkpoints", "".join(told))
+        verdict = self.lkmctl("verify", "--file", self.log, "--checkpoints", path)
+        self.assertEqual((verdict["anchors"]["checkpoints"]["count"], verdict["anchors"]["lkmd"]["count"], verdict["limit"]), (len(told), 0, ""))
 
 
 class ManPage(AuditCase):
