@@ -9,8 +9,8 @@ import tempfile
 import unittest
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
-# Of packaging/dependencies: what is always there, what another one brings, and what the quickstart alone needs.
-NOT_BUILD_DEPENDS = {"gcc", "libc6-dev", "ninja-build", "python3", "sqlcipher", "ca-certificates"}
+# Of packaging/dependencies: what is always there, what another one brings (pkgconf and pkg-config are one), and what the quickstart alone needs.
+NOT_BUILD_DEPENDS = {"gcc", "libc6-dev", "ninja-build", "pkg-config", "python3", "sqlcipher", "ca-certificates"}
 
 
 def read(path):
