@@ -17,11 +17,11 @@ the second after that? Needs root, to be two users, and two processors.
 import json
 import os
 import resource
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../integration"))
 os.environ["LKM_BUILD_DIR"] = sys.argv[1]
@@ -138,7 +138,7 @@ def without_descriptors(daemons):
             clients.pop(100).socket.close()
             away += 1
     begin = daemons.processor_seconds()
-    time.sleep(2)  # a benchmark: what is measured is what happens while nothing does
+    select.select([], [], [], 2)  # what is measured is what happens while nothing does
     used = (daemons.processor_seconds() - begin) / 2
     resource.prlimit(daemons.lkmd.pid, resource.RLIMIT_NOFILE, limits)
     return used, away
