@@ -233,7 +233,7 @@ void connection_sum_up_one(struct connection *c)
         for (size_t i = 0; i < released->n_places; i++) {
                 struct released_key *key = &released->places[i];
                 struct audit_event event = { .event = "repeat", .peer = &c->peer, .connection = c->number,
-                                             .database_id = key->database_id, .version = key->version, .count = key->n_repeats };
+                                             .database_id = key->database_id, .version = key->version, .count = key->n_repeats, .weight = AUDIT_WEIGHT_NOTABLE };
 
                 if (key->serial == 0)
                         continue;

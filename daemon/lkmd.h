@@ -11,6 +11,7 @@
 #include <openssl/evp.h>
 
 #include "common/list.h"
+#include "daemon/audit-journal.h"
 #include "daemon/audit.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
@@ -46,7 +47,13 @@ struct lkmd {
         struct sandbox sandbox;
         struct cache *cache;
         struct audit *audit;
-        int audit_error; /* last -errno of a failed write, 0 when the last one worked */
+        struct audit_journal audit_journal;
+        int audit_error;        /* last -errno of a failed write, 0 when the last one worked */
+        uint64_t audit_durable; /* the last line that a power loss leaves, as far as we were told */
+        uint64_t audit_lost_after, audit_lost_until; /* lines in between may not have come to the disk before it failed */
+        struct event *audit_ready;
+        struct list audit_waiters; /* requests whose lines are not durable yet */
+        size_t n_audit_waiters;
         struct kms_link *kms;
         struct lease_table leases;
         struct listeners listeners;
@@ -67,6 +74,21 @@ struct lkmd {
 
 /** lkmd_audit() - audit_write(), remembering the outcome for the status. Return: 0 or -errno. */
 int lkmd_audit(struct lkmd *d, const struct audit_event *event);
+/** auditing_start() - open the log, and write that lkmd starts. Logs what is wrong. Return: 0 or -errno. */
+int auditing_start(struct lkmd *d);
+/** auditing_reload() - the configuration was read again, or SIGHUP said that the log was moved away. */
+void auditing_reload(struct lkmd *d);
+/** auditing_minute() - a checkpoint, where there is something new. */
+void auditing_minute(struct lkmd *d);
+/** auditing_stop() - the last lines; waits until they are durable. */
+void auditing_stop(struct lkmd *d);
+/** auditing_has_lost() - whether the line @sequence may not have come to the disk, and the log has gone on in another file. */
+static inline bool auditing_has_lost(const struct lkmd *d, uint64_t sequence)
+{
+        return sequence > d->audit_lost_after && sequence <= d->audit_lost_until;
+}
+/** auditing_report() - a json_t about the log, for the status. */
+void *auditing_report(const struct lkmd *d, uint64_t now_usec);
 /** lkmd_expire() - wipe what is past its deadline at @now and arm the timer for the next. */
 void lkmd_expire(struct lkmd *d, uint64_t now);
 /** lkmd_wipe_all() - wipe every cached key, then say why in the audit log. */

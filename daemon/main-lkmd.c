@@ -21,19 +21,6 @@ enum {
         DRAIN_SECONDS = 5,
 };
 
-int lkmd_audit(struct lkmd *d, const struct audit_event *event)
-{
-        int r = audit_write(d->audit, event);
-
-        if (r < 0 && d->audit_error == 0)
-                log_error("cannot write the audit log %s: %s. No key is released until it can be written",
-                          d->config->audit_file, strerror(-r));
-        if (r == 0 && d->audit_error != 0)
-                log_notice("the audit log %s can be written again", d->config->audit_file);
-        d->audit_error = r;
-        return r;
-}
-
 static void on_evicted(void *userdata, const struct cache_entry *entry, enum cache_reason reason)
 {
         struct lkmd *d = userdata;
@@ -41,7 +28,8 @@ static void on_evicted(void *userdata, const struct cache_entry *entry, enum cac
                                      .scope = entry->scope,
                                      .database_id = entry->database_id,
                                      .version = entry->version,
-                                     .reason = cache_reason_name(reason) };
+                                     .reason = cache_reason_name(reason),
+                                     .weight = AUDIT_WEIGHT_NOTABLE };
 
         if (reason != CACHE_REASON_ALL) /* lkmd_wipe_all() says it once */
                 lkmd_audit(d, &event);
@@ -49,7 +37,7 @@ static void on_evicted(void *userdata, const struct cache_entry *entry, enum cac
 
 void lkmd_wipe_all(struct lkmd *d, const char *why)
 {
-        struct audit_event event = { .event = "wipe", .reason = why };
+        struct audit_event event = { .event = "wipe", .reason = why, .weight = AUDIT_WEIGHT_LAST };
 
         event.count = cache_evict_all(d->cache);
         lkmd_audit(d, &event);
@@ -134,7 +122,6 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         struct lkmd *d = userdata;
         struct config *config;
         struct config_error error;
-        struct audit_event event = { .event = "reload" };
         char told[sizeof(error.text) + 128];
         int r;
 
@@ -144,6 +131,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
+                auditing_reload(d); /* the log may have been moved away all the same */
                 snprintf(told, sizeof(told), "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
                 manager_tell(d->manager_fd, told);
                 return;
@@ -151,10 +139,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         config_unref(d->config);
         d->config = config;
         log_set_max_level(config->log_level);
-        r = audit_reopen(d->audit);
-        if (r < 0)
-                log_error("cannot reopen the audit log: %s", strerror(-r));
-        lkmd_audit(d, &event);
+        auditing_reload(d);
         listeners_check(d);
         retime(d);
         reload_kms(d);
@@ -207,7 +192,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0 && d->n_audit_waiters == 0)
                 event_base_loopexit(d->base, NULL);
 }
 
@@ -238,6 +223,7 @@ static void on_minute(evutil_socket_t fd, short what, void *userdata)
 {
         timer_read(fd);
         connection_sum_up(userdata);
+        auditing_minute(userdata);
 }
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
@@ -306,22 +292,6 @@ static int start_events(struct lkmd *d)
         return r;
 }
 
-static int start_audit(struct lkmd *d)
-{
-        struct audit_event event = { .event = "start" };
-        int r = audit_open(&d->audit, d->config->audit_file);
-
-        if (r < 0) {
-                log_error("cannot open the audit log %s: %s. Make its folder writable for this user, or set audit_file",
-                          d->config->audit_file,
-                          r == -EBADMSG ? "its last line is no audit line; move the file away and keep it"
-                                        : strerror(-r));
-                return r;
-        }
-        r = lkmd_audit(d, &event);
-        return r;
-}
-
 static void raise_descriptor_limit(void)
 {
         struct rlimit limit;
@@ -360,21 +330,18 @@ static int start(struct lkmd *d)
         if (r == 0)
                 r = lkmd_confine_files(d);
         if (r == 0)
-                r = start_audit(d);
+                r = auditing_start(d);
         return r < 0 ? r : start_events(d);
 }
 
 static void stop(struct lkmd *d)
 {
         struct event *events[] = { d->expiry, d->drain, d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
-        struct audit_event event = { .event = "stop" };
 
         if (d->base)
                 connection_close_all(d);
         cache_free(d->cache);
-        if (d->audit)
-                lkmd_audit(d, &event);
-        audit_free(d->audit);
+        auditing_stop(d);
         listeners_deinit(d);
         for (size_t i = 0; i < ELEMENTSOF(events); i++) {
                 if (events[i])
@@ -398,12 +365,13 @@ static void stop(struct lkmd *d)
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY };
+        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
         struct config_error error = { 0 };
         int r;
 
         list_init(&d.connections);
         list_init(&d.flights);
+        list_init(&d.audit_waiters);
         leases_start(&d);
         d.config_path = strdup(config_path);
         r = d.config_path ? lkmd_read_config(&d, &d.config, &error) : -ENOMEM;

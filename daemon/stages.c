@@ -222,7 +222,7 @@ int request_authorize(struct request *r, enum policy_right right)
 {
         struct audit_event event = { .event = "deny", .peer = &r->connection->peer, .connection = r->connection->number,
                                      .scope = r->scope ? r->scope->name : NULL, .decision = "deny",
-                                     .reason = policy_right_name(right) };
+                                     .reason = policy_right_name(right), .weight = AUDIT_WEIGHT_NOTABLE };
         bool allowed = right == POLICY_RIGHT_ADMIN || r->scope;
         bool by_socket = right != POLICY_RIGHT_ADMIN || !r->daemon->listeners.admin_path || r->connection->by_admin_socket;
 
@@ -343,8 +343,8 @@ int stage_ask_kms(struct request *r)
         struct question *q;
         int error;
 
-        if (m->number == MESSAGE_KEK_CHECK)
-                error = question_start(&q, r->daemon, MESSAGE_KMS_CHECK, m->kek_check.kek, CHECK_TIMEOUTS * timeout_usec);
+        if (r->number == MESSAGE_KEK_CHECK) /* the message is gone when its line had to become durable */
+                error = question_start(&q, r->daemon, MESSAGE_KMS_CHECK, bytes_from_string(r->kek), CHECK_TIMEOUTS * timeout_usec);
         else if (m->number == MESSAGE_KEK_POLICY)
                 error = question_start(&q, r->daemon, MESSAGE_KMS_POLICY, m->kek_policy.kek, timeout_usec);
         else
