@@ -41,6 +41,11 @@ static const struct option {
         { SECTION_LKMD, "audit_max_size", config_parse_size, offsetof(struct config, audit_max_size), "0", false },
         { SECTION_LKMD, "cache_keys", config_parse_capacity, offsetof(struct config, cache_keys), "4096", false },
         { SECTION_LKMD, "max_connections", config_parse_capacity, offsetof(struct config, max_connections), "4096", false },
+        { SECTION_LKMD, "user_connections", config_parse_limit, offsetof(struct config, user_connections), "0", false },
+        { SECTION_LKMD, "user_requests", config_parse_capacity, offsetof(struct config, user_requests), "1024", false },
+        { SECTION_LKMD, "user_rate", config_parse_limit, offsetof(struct config, user_rate), "10000", false },
+        { SECTION_LKMD, "user_bytes", config_parse_buffer, offsetof(struct config, user_bytes), "4M", false },
+        { SECTION_LKMD, "frame_timeout", config_parse_idle, offsetof(struct config, frame_timeout_usec), "10s", false },
         { SECTION_LKMD, "kms_timeout", config_parse_duration, offsetof(struct config, kms_timeout_usec), "5s", false },
         { SECTION_LKMD, "log_level", config_parse_log_level, offsetof(struct config, log_level), "info", false },
         { SECTION_LKMD, "admin", config_parse_rules, offsetof(struct config, admin), "uid:0", false },
@@ -88,6 +93,7 @@ static const struct option {
         { SECTION_SCOPE, "allow", config_parse_rules, offsetof(struct config_scope, allow), "", false },
         { SECTION_SCOPE, "allow_rotate", config_parse_rules, offsetof(struct config_scope, allow_rotate), NULL, false, 0, "allow" },
         { SECTION_SCOPE, "allow_history", config_parse_rules, offsetof(struct config_scope, allow_history), "", false },
+        { SECTION_SCOPE, "allow_recover", config_parse_rules, offsetof(struct config_scope, allow_recover), NULL, false, 0, "allow_history" },
 };
 
 bool config_option_next(size_t i, const char **ret_section, const char **ret_key, const char **ret_default)
@@ -544,6 +550,7 @@ struct config *config_unref(struct config *c)
                 config_rules_deinit(&c->scopes[i].allow);
                 config_rules_deinit(&c->scopes[i].allow_rotate);
                 config_rules_deinit(&c->scopes[i].allow_history);
+                config_rules_deinit(&c->scopes[i].allow_recover);
         }
         config_rules_deinit(&c->admin);
         free(c->keks);

@@ -87,6 +87,7 @@ struct config_scope {
         uint64_t cache_ttl_usec, stale_grace_usec, cache_max_age_usec;
         struct policy_rules allow;
         struct policy_rules allow_rotate;  /* rotation, rewrapping; as `allow` where the option is not given */
+        struct policy_rules allow_recover; /* any version's key, to recover a database; as `allow_history` where the option is not given */
         struct policy_rules allow_history; /* keys of retired versions, and destroying them; nobody where it is not given */
 };
 
@@ -106,6 +107,9 @@ struct config {
         uint64_t audit_max_size; /* bytes; 0 = without limit */
         unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
         unsigned max_connections;
+        unsigned user_connections, user_requests, user_rate; /* of one uid; 0: as many as others leave, -, any number */
+        uint64_t user_bytes;
+        uint64_t frame_timeout_usec;
         uint64_t kms_timeout_usec;
         enum log_level log_level;
         struct policy_rules admin;

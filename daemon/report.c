@@ -84,12 +84,12 @@ int report_status(struct request *r)
         uint64_t uptime = (r->now_usec - d->started_usec) / USEC_PER_SEC;
 
         return request_report(
-                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
+                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
                              LKM_VERSION, "protocol", PROTOCOL_VERSION_MAX, "pid", (int)r->daemon->pid, "uptime_seconds",
                              json_count(uptime), "locked", d->locked, "reload_failed", d->reload_failed, "arena", report_arena(),
                              "cache", report_cache(d), "flights", json_count(d->n_flights), "connections",
-                             json_count(d->n_connections), "kms", report_kms(d), "audit", auditing_report(d, r->now_usec),
-                             "leases", report_leases(d), "sockets", listeners_report(d), "sandbox", sandbox_report(&d->sandbox), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
+                             json_count(d->usage.n_connections), "kms", report_kms(d), "audit", auditing_report(d, r->now_usec),
+                             "leases", report_leases(d), "users", turn_report(d), "sockets", listeners_report(d), "sandbox", sandbox_report(&d->sandbox), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
 }
 
 /* ---- LIST ---- */
@@ -167,30 +167,6 @@ int report_check(struct request *r)
                                            r->record->scope, "format", (int)r->record->format, "version",
                                            (json_int_t)record_current(r->record)->number, "versions", versions, "rotation_due", due,
                                            "verified", true, "stale", r->stale));
-}
-
-/* ---- EXPLAIN ---- */
-
-static json_t *report_right(struct request *r, enum policy_right right)
-{
-        const char *rule = "no rule";
-        bool allowed = policy_decide(r->config, right == POLICY_RIGHT_ADMIN ? NULL : r->scope, &r->connection->peer, right, &rule);
-
-        return json_pack("{s:b, s:s}", "allowed", allowed, "rule", rule);
-}
-
-int report_explain(struct request *r)
-{
-        const struct peer *peer = &r->connection->peer;
-        json_t *groups = json_array();
-
-        for (size_t i = 0; i < peer->n_groups; i++)
-                json_array_append_new(groups, json_count(peer->groups[i]));
-        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
-                                           (json_int_t)peer->uid, "gid", (json_int_t)peer->gid, "groups", groups, "rights", "use",
-                                           report_right(r, POLICY_RIGHT_USE), "create", report_right(r, POLICY_RIGHT_CREATE),
-                                           "rotate", report_right(r, POLICY_RIGHT_ROTATE), "history",
-                                           report_right(r, POLICY_RIGHT_HISTORY), "admin", report_right(r, POLICY_RIGHT_ADMIN)));
 }
 
 /* ---- KEK_DESCRIBE, KEK_CHECK, KEK_POLICY: the KMS worker's own report ---- */

@@ -264,8 +264,8 @@ static void insert_forgery(void)
 static void (*const tamperings[])(void) = { change_a_byte, change_a_byte,    change_a_byte,   insert_bytes,    remove_bytes,      drop_records,  swap_records,
                                             move_record,   double_record,    replace_record,  cut_the_end,     give_a_new_hash,   insert_forgery, give_a_new_number };
 
-/* All records from @i on say that @i was another one, as somebody would have it who can write the file. */
-static void rechain(size_t i)
+/* Records from @i to before @end say that @i was another one, as somebody would have it who can write the file. */
+static void rechain(size_t i, size_t end)
 {
         struct book copy = book;
 
@@ -275,11 +275,13 @@ static void rechain(size_t i)
         lie(&copy.lines[i]);
         n_changed = 0;
         for (size_t k = 0; k < copy.n; k++) {
+                bool anew = k >= i && k < end;
+
                 copy.lines[k].text = NULL;
-                if (k >= i)
+                if (anew)
                         book_write(&copy, k, true);
-                memcpy(changed + n_changed, k >= i ? copy.lines[k].text : book.lines[k].text, k >= i ? copy.lines[k].n : book.lines[k].n);
-                n_changed += k >= i ? copy.lines[k].n : book.lines[k].n;
+                memcpy(changed + n_changed, anew ? copy.lines[k].text : book.lines[k].text, anew ? copy.lines[k].n : book.lines[k].n);
+                n_changed += anew ? copy.lines[k].n : book.lines[k].n;
                 free(copy.lines[k].text);
         }
         free(copy.lines);
@@ -339,7 +341,7 @@ START_TEST(a_log_that_was_chained_anew_is_found_by_its_anchors)
                 uint64_t next = (i / every + 1) * every;
                 struct audit_verdict v;
 
-                rechain(i);
+                rechain(i, book.n);
                 ck_assert_uint_eq(first_difference(), i + 1);
                 v = verify(changed, n_changed, 1 + n % FILES, every);
                 ck_assert_int_eq(v.fault, AUDIT_FAULT_RECHAINED);
@@ -349,6 +351,48 @@ START_TEST(a_log_that_was_chained_anew_is_found_by_its_anchors)
                 ck_assert_uint_eq(v.anchor->sequence, v.sequence);
                 ck_assert_int_eq(verify(changed, n_changed, 1, 0).fault, AUDIT_FAULT_NONE); /* which the chain alone cannot know */
         }
+}
+END_TEST
+
+/* Somebody got tired of it: the record behind the stretch names the one that was there. */
+START_TEST(a_stretch_that_was_chained_anew_ends_at_a_record_that_is_named)
+{
+        for (unsigned n = 0; n < TAMPERINGS / 10; n++) {
+                size_t i = chance(book.n - 1), end = i + 1 + chance(book.n - i - 1);
+                uint64_t anchored = (i / ANCHORS_EVERY + 1) * ANCHORS_EVERY;
+                struct audit_verdict v;
+
+                rechain(i, end);
+                v = verify(changed, n_changed, 1 + n % FILES, 0);
+                ck_assert_int_eq(v.fault, AUDIT_FAULT_CHANGED);
+                ck_assert_uint_eq(v.sequence, end);
+                ck_assert_uint_le(v.since, i + 1);
+                v = verify(changed, n_changed, 1 + n % FILES, ANCHORS_EVERY);
+                ck_assert_uint_eq(v.sequence, anchored < end ? anchored : end);
+                ck_assert_uint_eq(v.since, i / ANCHORS_EVERY * ANCHORS_EVERY + 1);
+        }
+}
+END_TEST
+
+START_TEST(a_record_that_is_known_is_not_blamed_for_what_follows_it)
+{
+        struct audit_verdict v;
+        const char *tail;
+
+        /* Records up to 8 are true, and those behind them go on from another one. */
+        rechain(2, book.n);
+        changed[n_changed] = '\0';
+        tail = strstr(changed, "{\"seq\":9,");
+        ck_assert_ptr_nonnull(tail);
+        n_changed -= (size_t)(tail - changed);
+        memmove(changed + offset_of(ANCHORS_EVERY), tail, n_changed);
+        memcpy(changed, original, offset_of(ANCHORS_EVERY));
+        n_changed += offset_of(ANCHORS_EVERY);
+        ck_assert_uint_eq(first_difference(), ANCHORS_EVERY + 1);
+        v = verify(changed, n_changed, 1, ANCHORS_EVERY);
+        ck_assert_int_eq(v.fault, AUDIT_FAULT_CHANGED);
+        ck_assert_uint_eq(v.sequence, ANCHORS_EVERY + 1);
+        ck_assert_uint_eq(v.last, ANCHORS_EVERY);
 }
 END_TEST
 
@@ -493,6 +537,8 @@ int main(void)
         const struct promise all[] = { { the_log_as_it_was_written_is_good },
                                        { each_tampering_is_found_and_the_first_record_is_named },
                                        { a_log_that_was_chained_anew_is_found_by_its_anchors },
+                                       { a_stretch_that_was_chained_anew_ends_at_a_record_that_is_named },
+                                       { a_record_that_is_known_is_not_blamed_for_what_follows_it },
                                        { a_torn_last_record_is_no_alarm },
                                        { what_is_torn_and_was_known_before_is_cut_off },
                                        { each_kind_is_told_by_its_name },
