@@ -81,7 +81,7 @@ static int request_new(struct lkm *lkm, struct request **ret_request, const char
         struct request *r;
         int error = connection_check(lkm);
 
-        if (error)
+        if (error || !lkm)
                 return error;
         if (!callback || (scope && strlen(scope) > SCOPE_NAME_MAX))
                 return error_set_default(lkm, LKM_E_ARGUMENT);
@@ -148,8 +148,7 @@ int lkm_load_begin(struct lkm *lkm, const char *database_path, const char *scope
                 r = request_new(lkm, &request, scope, callback, userdata);
         if (r)
                 return r;
-        request->record = record;
-        record = (struct database_record){ 0 };
+        request->record = TAKE_STRUCT(record, { 0 });
         r = request_queue(lkm, request, (struct bytes){ request->record.data, request->record.n });
         if (r)
                 request_free(lkm, request);

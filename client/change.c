@@ -21,8 +21,7 @@ int change_begin(struct lkm *lkm, const char *database_path, uint64_t deadline_u
         r = database_record_read(lkm, database_path, &change.record);
         if (r)
                 return r;
-        *ret_change = change;
-        change = (struct change)CHANGE_INIT;
+        *ret_change = TAKE_STRUCT(change, CHANGE_INIT);
         return 0;
 }
 

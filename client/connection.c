@@ -100,7 +100,7 @@ int lkm_connect(struct lkm **ret_lkm, const struct lkm_options *options)
                 return error_set_errno(NULL, r, "lkm_connect");
         r = connection_open(lkm);
         if (r) {
-                error_set(NULL, r, "%s", lkm->message);
+                error_write(NULL, "%s", lkm->message);
                 lkm_free(&lkm);
                 return r;
         }
@@ -336,9 +336,9 @@ static int connection_receive(struct lkm *lkm, uint64_t deadline, bool first)
 static int connection_wait(struct lkm *lkm, uint32_t id, uint64_t deadline, union message *ret_answer)
 {
         for (bool first = true;;) {
-                uint32_t answered;
+                uint32_t answered = 0;
                 union message answer;
-                int error, r = connection_take(lkm, &answered, &answer, &error);
+                int error = 0, r = connection_take(lkm, &answered, &answer, &error);
 
                 if (r == CONNECTION_E_AGAIN) {
                         r = connection_receive(lkm, deadline, first);
@@ -362,7 +362,7 @@ static int connection_wait(struct lkm *lkm, uint32_t id, uint64_t deadline, unio
 static int connection_call_once(struct lkm *lkm, const union message *request, union message *ret_answer, bool *ret_connected)
 {
         uint64_t deadline = clock_add(clock_boottime_usec(), lkm->timeout_usec);
-        uint32_t id;
+        uint32_t id = 0;
         int r = connection_open(lkm);
 
         *ret_connected = r == 0;

@@ -60,8 +60,7 @@ int database_record_read(struct lkm *lkm, const char *database_path, struct data
                         record.path);
         if (r < 0)
                 return database_path_error(lkm, "read", record.path, r);
-        *ret_record = record;
-        record = (struct database_record){ 0 };
+        *ret_record = TAKE_STRUCT(record, { 0 });
         return 0;
 }
 
@@ -114,10 +113,12 @@ static int record_replace(struct database_record *record, struct keyfile_lock *l
 
 int database_record_upgraded(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, struct bytes newer)
 {
-        _cleanup_(database_record_deinit) struct database_record older = { .data = TAKE_PTR(record->data), .n = record->n };
+        _cleanup_(database_record_deinit) struct database_record older = { .data = record->data, .n = record->n };
         struct keyfile_lock own = KEYFILE_LOCK_INIT;
-        int r = record_take_copy(lkm, record, newer);
+        int r;
 
+        record->data = NULL;
+        r = record_take_copy(lkm, record, newer);
         if (r)
                 return r;
         if (!lock)

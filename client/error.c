@@ -88,7 +88,7 @@ const char *lkm_error_message(const struct lkm *lkm)
         return lkm ? lkm->message : thread_message;
 }
 
-int error_set(struct lkm *lkm, int error, const char *format, ...)
+void error_write(struct lkm *lkm, const char *format, ...)
 {
         char *message = lkm ? lkm->message : thread_message;
         va_list arguments;
@@ -96,12 +96,6 @@ int error_set(struct lkm *lkm, int error, const char *format, ...)
         va_start(arguments, format);
         vsnprintf(message, ERROR_MESSAGE_MAX, format, arguments);
         va_end(arguments);
-        return error;
-}
-
-int error_set_default(struct lkm *lkm, int error)
-{
-        return error_set(lkm, error, "%s", lkm_strerror(error));
 }
 
 int error_set_errno(struct lkm *lkm, int negative_errno, const char *what)

@@ -258,13 +258,13 @@ int lkm_lease_new(struct lkm *lkm, const char *database_path, struct lkm_lease *
                 if (r == 0)
                         r = lease_wait(l, deadline, 0);
                 else
-                        error_set(l->session, r, "%s", lkm->message);
+                        error_write(l->session, "%s", lkm->message);
         }
         if (r == LKM_E_TIMEOUT && l->wanted)
                 r = error_set(l->session, LKM_E_ROTATION_IN_PROGRESS, "%s is being rotated. %s", database_path,
                               lkm_strerror(LKM_E_ROTATION_IN_PROGRESS));
         if (r) {
-                error_set(lkm, r, "%s", l->session->message);
+                error_write(lkm, "%s", l->session->message);
                 lkm_lease_free(&l);
                 return r;
         }

@@ -17,6 +17,8 @@ static const struct {
         { "configuration", "configuration", SHOW_PLAIN },
         { "reload failed", "reload_failed", SHOW_PLAIN },
         { "scopes", "scopes", SHOW_PLAIN },
+        { "socket", "sockets.ordinary", SHOW_PLAIN },
+        { "socket of administrators", "sockets.admin", SHOW_PLAIN },
         { "connections", "connections", SHOW_PLAIN },
         { "leases", "leases.held", SHOW_PLAIN },
         { "databases being rotated", "leases.quiesced", SHOW_PLAIN },
@@ -43,6 +45,12 @@ static const struct {
         { "KMS last error", "kms.last_error", SHOW_PLAIN },
         { "audit log", "audit.file", SHOW_PLAIN },
         { "audit records", "audit.sequence", SHOW_PLAIN },
+        { "audit hash", "audit.hash", SHOW_PLAIN },
+        { "audit sync", "audit.sync", SHOW_PLAIN },
+        { "audit on disk up to", "audit.durable", SHOW_PLAIN },
+        { "audit last on disk", "audit.durable_seconds_ago", SHOW_DURATION },
+        { "audit checkpoint", "audit.checkpoint", SHOW_PLAIN },
+        { "audit reserve", "audit.reserve_bytes", SHOW_PLAIN },
         { "audit last error", "audit.last_error", SHOW_PLAIN },
 };
 

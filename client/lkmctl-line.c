@@ -6,6 +6,8 @@
 #include "client/lkmctl.h"
 
 #define SECONDS_MAX 3600
+#define HELP_MAX 512 /* of the sentence about an option */
+#define LINES_MAX 1000000
 #define ROUNDS_MAX 100000000
 #define MSEC_PER_SEC 1000
 
@@ -20,7 +22,11 @@ enum option_bit {
         OPTION_DUE = 32,
         OPTION_ADOPT = 64,
         OPTION_TO = 128,
-        OPTION_ALWAYS = 256,
+        OPTION_AUDIT = 256,        /* each of its commands */
+        OPTION_AUDIT_VERIFY = 512,
+        OPTION_AUDIT_FILTER = 1024, /* show and export */
+        OPTION_LINES = 2048,
+        OPTION_ALWAYS = 4096,
 };
 
 static const struct command {
@@ -28,18 +34,19 @@ static const struct command {
         unsigned options;
         int n_min, n_max;
         command_run *run;
-        bool each; /* for each database by itself, as its owner when root asks: it connects later */
+        bool each; /* for each database by itself, as its owner when root asks, or without a daemon: it connects later */
+        bool admin; /* needs the right `admin`, whatever its arguments */
 } commands[] = {
-        { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status },
-        { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list },
+        { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status, .admin = true },
+        { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list, .admin = true },
         { "create", "DB", "make the key of a new database: DB.key", OPTION_SCOPE, 1, 1, command_create },
         { "get", "DB", "write the key of a database to a pipe or file", OPTION_SCOPE | OPTION_FORMAT | OPTION_FORCE | OPTION_VERSION,
           1, 1, command_get },
         { "sqlcipher", "DB [-- ARGUMENT…]", "open the sqlcipher shell, already keyed", OPTION_SCOPE, 1, INT_MAX,
           command_sqlcipher },
         { "evict", "DB | --id UUID", "wipe a cached key", OPTION_ID, 0, 1, command_evict },
-        { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock },
-        { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock },
+        { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock, .admin = true },
+        { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock, .admin = true },
         { "explain", "DB | --scope NAME", "which rule of the policy decides for you", OPTION_SCOPE, 0, 1,
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
@@ -54,18 +61,22 @@ static const struct command {
         { "rekek", "DB…", "wrap the keys under the KEKs that their scope has now", 0, 1, INT_MAX, command_rekek, true },
         { "adopt", "DB", "make a database of your own one of lkm's", OPTION_SCOPE | OPTION_ADOPT | OPTION_TO, 1, 1, command_adopt, true },
         { "salvage", "DB", "which key each page fits; --to: put them together under one", OPTION_TO, 1, 1, command_salvage, true },
-        { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list },
-        { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check },
-        { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe },
-        { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy },
+        { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list, .admin = true },
+        { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check, .admin = true },
+        { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe, .admin = true },
+        { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy, .admin = true },
+        { "audit verify", "", "whether the audit log is what lkmd wrote", OPTION_AUDIT | OPTION_AUDIT_VERIFY, 0, 0, command_audit_verify, .each = true, .admin = true },
+        { "audit show", "", "the audit log, for people", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_SCOPE | OPTION_LINES, 0, 0, command_audit_show, .each = true, .admin = true },
+        { "audit export", "", "the audit log, as it is or as CSV", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_SCOPE | OPTION_FORMAT, 0, 0,
+          command_audit_export, .each = true, .admin = true },
 };
 
 static const struct {
         const char *name, *value, *summary;
         unsigned bit;
 } options[] = {
-        { "scope", "NAME", "scope of a new key; refuse a key of another one", OPTION_SCOPE },
-        { "format", "FORMAT", "of the key: raw, hex (default) or pragma (x'…')", OPTION_FORMAT },
+        { "scope", "NAME", "scope of a new key; refuse a key of another one; audit: records about it", OPTION_SCOPE },
+        { "format", "FORMAT", "of the key: raw, hex (default) or pragma (x'…'); of the audit log: json (default) or csv", OPTION_FORMAT },
         { "force", NULL, "get: write the key to a terminal too; purge: do not ask", OPTION_FORCE },
         { "id", "UUID", "database id instead of a path; for administrators", OPTION_ID },
         { "version", "N", "version of the key", OPTION_VERSION },
@@ -78,7 +89,19 @@ static const struct {
         { "compatibility", "N", "format of the database: 3 or 4, of SQLCipher; else found out", OPTION_ADOPT },
         { "rounds", "N", "of PBKDF2, where they are not the usual ones", OPTION_ADOPT },
         { "page-size", "BYTES", "of the database; else found out", OPTION_ADOPT },
-        { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock",
+        { "file", "FILE", "the audit log; else that of the running lkmd, else /var/log/lkm/audit.jsonl", OPTION_AUDIT },
+        { "checkpoints", "FILE", "verify: number and hash of records, as kept elsewhere", OPTION_AUDIT_VERIFY },
+        { "journal", "DIR", "verify: journal files with checkpoints, in place of this machine's; no: none", OPTION_AUDIT_VERIFY },
+        { "since", "TIME", "records from then on: 2026-01-31, -2h, today …; verify: checkpoints of the journal", OPTION_AUDIT },
+        { "until", "TIME", "records until then", OPTION_AUDIT_FILTER },
+        { "user", "USER", "records about this user, by name or number", OPTION_AUDIT_FILTER },
+        { "database", "ID", "records about this database, by UUID or label", OPTION_AUDIT_FILTER },
+        { "event", "EVENT", "records of this event: release, deny, rotate …", OPTION_AUDIT_FILTER },
+        { "decision", "DECISION", "records with this decision: allow or deny", OPTION_AUDIT_FILTER },
+        { "unit", "UNIT", "records about a process of this systemd unit", OPTION_AUDIT_FILTER },
+        { "lines", "N", "show: the last N of them (default 100); 0: all", OPTION_LINES },
+        { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock; for administrators first "
+                            "$LKM_ADMIN_SOCKET, or admin.sock beside those two",
           OPTION_ALWAYS },
         { "json", NULL, "output for programs; errors too", OPTION_ALWAYS },
         { "timeout", "SECONDS", "deadline of each request (default 10; of kek check 60); rotate, recover: how long others may take to close the database", OPTION_ALWAYS },
@@ -86,23 +109,43 @@ static const struct {
         { "version", NULL, "version of lkmctl", OPTION_ALWAYS },
 };
 
+_Static_assert(ELEMENTSOF(options) <= 64, "a bit for each option");
+
 static const struct {
         enum exit_code code;
         const char *meaning;
 } exit_codes[] = {
         { EXIT_CODE_OK, "done" },
-        { EXIT_CODE_FAILED, "failed" },
+        { EXIT_CODE_FAILED, "failed; of audit verify: the log was tampered with" },
         { EXIT_CODE_USAGE, "wrong use" },
         { EXIT_CODE_DENIED, "denied by the policy, or the daemon is locked" },
         { EXIT_CODE_NO_DAEMON, "no daemon answers" },
-        { EXIT_CODE_RECORD, "the database or its .key is missing, exists already, is damaged or foreign" },
+        { EXIT_CODE_RECORD, "the database, its .key or the audit log is missing, exists already, is damaged, foreign or cannot be read" },
         { EXIT_CODE_KEK, "the KEK or its key management service is not usable" },
 };
+
+/* Add to @text, of @n characters, who takes an option: " [get audit" and so on; of several commands with the same first word that alone. */
+static size_t add_takers(char text[HELP_MAX], size_t n, unsigned bit)
+{
+        const char *last = NULL;
+        size_t n_last = 0;
+
+        for (size_t k = 0; k < ELEMENTSOF(commands) && bit != OPTION_ALWAYS; k++) {
+                size_t n_word = strcspn(commands[k].name, " ");
+
+                if (!(commands[k].options & bit) || (last && n_word == n_last && strncmp(last, commands[k].name, n_word) == 0))
+                        continue;
+                n += (size_t)snprintf(text + n, HELP_MAX - n, "%s%.*s", last ? " " : " [", (int)n_word, commands[k].name);
+                last = commands[k].name;
+                n_last = n_word;
+        }
+        return n;
+}
 
 static int help(void)
 {
         _cleanup_(table_deinit) struct table table = { .n_columns = 2 };
-        char left[128], right[512];
+        char left[128], right[HELP_MAX];
 
         puts("Usage: lkmctl [OPTION…] COMMAND [ARGUMENT…]\n\nKeys for encrypted databases, from lkmd.\n\nCommands:");
         for (size_t i = 0; i < ELEMENTSOF(commands); i++) {
@@ -116,11 +159,7 @@ static int help(void)
 
                 snprintf(left, sizeof(left), "  --%s%s%s", options[i].name, options[i].value ? " " : "",
                          options[i].value ? options[i].value : "");
-                for (size_t k = 0; k < ELEMENTSOF(commands) && options[i].bit != OPTION_ALWAYS; k++) {
-                        if (commands[k].options & options[i].bit)
-                                n += (size_t)snprintf(right + n, sizeof(right) - n, "%s%s",
-                                                      strchr(right, '[') ? " " : " [", commands[k].name);
-                }
+                n = add_takers(right, n, options[i].bit);
                 if (strchr(right, '['))
                         snprintf(right + n, sizeof(right) - n, "]");
                 table_add(&table, (const char *[]){ left, right });
@@ -208,6 +247,25 @@ static int take_adopt_option(struct ctl_adopt *o, const char *name, const char *
         return EXIT_CODE_OK;
 }
 
+/* Keep the value of an option of `audit`. */
+static int take_audit_option(struct ctl_audit *o, const char *name, const char *value)
+{
+        const struct {
+                const char *name;
+                const char **text;
+        } texts[] = { { "file", &o->file },   { "checkpoints", &o->checkpoints }, { "journal", &o->journal }, { "since", &o->since },       { "until", &o->until },
+                      { "user", &o->user },   { "database", &o->database },       { "event", &o->event },     { "decision", &o->decision }, { "unit", &o->unit } };
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                if (strcmp(name, texts[i].name) == 0) {
+                        *texts[i].text = value;
+                        return EXIT_CODE_OK;
+                }
+        }
+        o->has_lines = true;
+        return parse_number(&o->lines, name, value, 0, LINES_MAX);
+}
+
 /* Keep the value of options[@index] in @c. */
 static int take_option(struct ctl *c, size_t index, const char *value)
 {
@@ -215,6 +273,8 @@ static int take_option(struct ctl *c, size_t index, const char *value)
 
         if (options[index].bit & (OPTION_ADOPT | OPTION_TO))
                 return take_adopt_option(&c->adopt, name, value);
+        if (options[index].bit & (OPTION_AUDIT | OPTION_AUDIT_VERIFY | OPTION_AUDIT_FILTER | OPTION_LINES))
+                return take_audit_option(&c->audit, name, value);
         if (strcmp(name, "timeout") == 0)
                 return parse_timeout(&c->connect.timeout_msec, value);
         if (strcmp(name, "version") == 0)
@@ -259,8 +319,8 @@ static void fill_table(struct option table[ELEMENTSOF(options) + 1], size_t rows
         table[n] = (struct option){ 0 };
 }
 
-/* @bits: what the command takes. @ret_bits: what was given. Return: an exit code, or -1 to go on. */
-static int parse_options(struct ctl *c, int argc, char **argv, unsigned bits, unsigned *ret_bits)
+/* @bits: what the command takes. @ret_given: a bit for each of options[] that was given. Return: an exit code, or -1 to go on. */
+static int parse_options(struct ctl *c, int argc, char **argv, unsigned bits, uint64_t *ret_given)
 {
         struct option table[ELEMENTSOF(options) + 1];
         size_t rows[ELEMENTSOF(options)];
@@ -277,7 +337,7 @@ static int parse_options(struct ctl *c, int argc, char **argv, unsigned bits, un
                         return help();
                 if (strcmp(options[row].name, "version") == 0 && !options[row].value)
                         return print_version();
-                *ret_bits |= options[row].bit;
+                *ret_given |= UINT64_C(1) << row;
                 r = take_option(c, row, optarg);
                 if (r)
                         return r;
@@ -350,12 +410,12 @@ static unsigned peek_command(int argc, char **argv)
 }
 
 /* Leave the arguments of @command in @c, if it takes them and the options in @given. */
-static int take_arguments(struct ctl *c, const struct command *command, char **arguments, int n, unsigned given)
+static int take_arguments(struct ctl *c, const struct command *command, char **arguments, int n, uint64_t given)
 {
         c->arguments = arguments;
         c->n_arguments = n;
         for (size_t i = 0; i < ELEMENTSOF(options); i++) {
-                if (given & options[i].bit & ~(command->options | OPTION_ALWAYS))
+                if (given >> i & 1 && !(options[i].bit & (command->options | OPTION_ALWAYS)))
                         return ctl_refuse(EXIT_CODE_USAGE, "%s does not take --%s", command->name, options[i].name);
         }
         if (n < command->n_min || n > command->n_max) {
@@ -368,7 +428,7 @@ static int take_arguments(struct ctl *c, const struct command *command, char **a
 int line_parse(struct ctl *c, int argc, char **argv)
 {
         const struct command *command;
-        unsigned given = 0;
+        uint64_t given = 0;
         int n = 0, r = parse_options(c, argc, argv, peek_command(argc, argv), &given);
 
         if (r >= 0)
@@ -388,6 +448,8 @@ int line_parse(struct ctl *c, int argc, char **argv)
                 c->timeout_msec = c->connect.timeout_msec;
                 c->connect.timeout_msec = 0;
         }
+        if (!c->connect.socket && (command->admin || c->id))
+                c->connect.socket = ctl_admin_socket(c);
         c->run = command->run;
         c->connects_later = command->each;
         return -1;

@@ -42,7 +42,7 @@ static bool path_is_roots(const char *real)
 
         if (!above || !folder_is_roots(real, false))
                 return false;
-        for (char *slash = above; (slash = strrchr(above, '/'));) {
+        for (char *slash; (slash = strrchr(above, '/'));) {
                 slash[slash == above] = '\0';
                 if (!folder_is_roots(above, true))
                         return false;

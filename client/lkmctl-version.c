@@ -162,7 +162,7 @@ static void purge_step(struct each *e, const char *database)
         char text[128];
 
         if (!e->c->force && !confirm(database, e->c->version)) {
-                error_set(e->c->lkm, LKM_E_CANCELLED, "not confirmed; nothing was changed.");
+                error_write(e->c->lkm, "not confirmed; nothing was changed.");
                 each_failed(e, database, LKM_E_CANCELLED);
                 return;
         }

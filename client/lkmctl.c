@@ -2,6 +2,7 @@
 #include "client/lkmctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 
 #include "common/harden.h"
@@ -44,6 +45,29 @@ int ctl_exit_code(int error)
         default:
                 return EXIT_CODE_FAILED;
         }
+}
+
+/* ---- where to ask ---- */
+
+const char *ctl_admin_socket(struct ctl *c)
+{
+        const char *admin = secure_getenv("LKM_ADMIN_SOCKET"), *ordinary = secure_getenv("LKM_SOCKET");
+        const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+        bool own = false;
+        int n;
+
+        if (admin && *admin)
+                return admin;
+        if (ordinary && *ordinary)
+                return NULL;
+        if (runtime && *runtime == '/') {
+                n = snprintf(c->admin_socket, sizeof(c->admin_socket), "%s/lkm/lkm.sock", runtime);
+                own = n > 0 && (size_t)n < sizeof(c->admin_socket) && access(c->admin_socket, F_OK) == 0;
+        }
+        n = snprintf(c->admin_socket, sizeof(c->admin_socket), "%s/lkm/admin.sock", own ? runtime : "/run");
+        if (n < 0 || (size_t)n >= sizeof(c->admin_socket) || faccessat(AT_FDCWD, c->admin_socket, W_OK, AT_EACCESS) < 0)
+                return NULL;
+        return c->admin_socket;
 }
 
 /* ---- output ---- */

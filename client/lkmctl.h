@@ -32,6 +32,13 @@ struct ctl_adopt {
         bool has_passphrase_fd, raw;
 };
 
+/** What only `audit` takes. */
+struct ctl_audit {
+        const char *file, *checkpoints, *journal, *since, *until, *user, *database, *event, *decision, *unit; /* NULL: not given */
+        uint32_t lines;
+        bool has_lines;
+};
+
 /** One call of lkmctl. */
 struct ctl {
         struct lkm *lkm; /* connected before a command runs, unless @connects_later */
@@ -44,15 +51,21 @@ struct ctl {
         char **arguments; /* behind the command's name, NULL-terminated */
         command_run *run;
         bool connects_later;
+        char admin_socket[128]; /* what ctl_admin_socket() found */
         struct ctl_adopt adopt; /* `salvage` takes its `to` */
+        struct ctl_audit audit;
 };
-command_run command_adopt, command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
+command_run command_adopt, command_audit_export, command_audit_show, command_audit_verify, command_check, command_create, command_evict, command_explain, command_get, command_history, command_kek_check,
         command_kek_describe, command_kek_list, command_kek_policy, command_list, command_lock, command_ping, command_purge, command_recover,
         command_rekek, command_rewrap, command_rotate, command_salvage, command_sqlcipher, command_status, command_unlock;
 
 /** line_parse() - what the command line asks for; a mistake has been printed. Return: an exit code; -1 to go on with c->run. */
 int line_parse(struct ctl *c, int argc, char **argv);
 
+/** ctl_admin_socket() - where to ask what needs the right `admin`: $LKM_ADMIN_SOCKET; else, unless $LKM_SOCKET is set, the admin.sock
+ *  beside the socket that liblkm chooses, if it is there and this user may connect to it. Return: borrowed from @c or the environment; NULL: where
+ *  everything else is asked. */
+const char *ctl_admin_socket(struct ctl *c);
 /** ctl_fail() - print the sentence about @error of liblkm. Return: its exit code. */
 int ctl_fail(const struct ctl *c, int error);
 /** ctl_exit_code() - of an error of liblkm. */
@@ -83,7 +96,7 @@ void text_harmless(char *text);
 /** text_width() - characters of UTF-8 text: bytes that continue none. */
 size_t text_width(const char *text);
 
-#define TABLE_COLUMNS_MAX 8
+#define TABLE_COLUMNS_MAX 10
 
 struct table {
         size_t n_columns, n_rows;

@@ -182,7 +182,7 @@ static int rotation_rekey(struct rotation *n)
                 return rotation_withdraw(n, r);
         r = rotation_work(n, "rekey", 0, n->options.timeout_msec < LOCK_MSEC_MIN ? LOCK_MSEC_MIN : n->options.timeout_msec, &result);
         if (r == 0)
-                error_set(n->lkm, LKM_E_IO, "SQLCipher said that %s was re-encrypted, and it was not. Check the disk, then rotate again.", n->path);
+                error_write(n->lkm, "SQLCipher said that %s was re-encrypted, and it was not. Check the disk, then rotate again.", n->path);
         failure_keep(n, r ? r : LKM_E_IO);
         n->cancellable = false;
         r = rotation_prove(n, &end);

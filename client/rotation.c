@@ -36,12 +36,12 @@ void rotation_deinit(struct rotation *n)
         if (n->lkm)
                 n->lkm->waiting = NULL;
         /* The end of a session ends its quiescence too; what it says of that is not what the caller wants to know. */
-        if (n->quiesced && n->lkm->fd >= 0) {
+        if (n->lkm && n->quiesced && n->lkm->fd >= 0) {
                 char sentence[ERROR_MESSAGE_MAX];
 
                 snprintf(sentence, sizeof(sentence), "%s", n->lkm->message);
                 (void)lease_resume(n->lkm);
-                error_set(n->lkm, 0, "%s", sentence);
+                error_write(n->lkm, "%s", sentence);
         }
         lkm_key_free(&n->current);
         lkm_key_free(&n->pending);

@@ -344,7 +344,7 @@ static int key_load_again(struct opening *o, bool *ret_changed)
 static int opening_database(struct opening *o)
 {
         bool changed = false;
-        int code, r = database_read_by_key(o, &code);
+        int code = SQLITE_OK, r = database_read_by_key(o, &code);
 
         /* A rotation may have ended between the look at the .key and the look at the database, or while that was locked. */
         if (r == 0 && code == SQLITE_NOTADB)

@@ -19,6 +19,14 @@
                 _taken;                                   \
         })
 
+/** TAKE_STRUCT() - move a struct out of its variable, which becomes @empty. */
+#define TAKE_STRUCT(variable, empty)                           \
+        ({                                                     \
+                __typeof__(variable) _taken = (variable);      \
+                (variable) = (__typeof__(variable))empty;      \
+                _taken;                                        \
+        })
+
 /** TAKE_FD() - move a descriptor out of its variable, which becomes -1. */
 #define TAKE_FD(variable)                  \
         ({                                 \

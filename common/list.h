@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * list: an intrusive doubly linked ring. A head and an unlinked node both point to themselves.
+ * list: an intrusive doubly linked ring. A head and an unlinked node both point to themselves. Its links are checked wherever they are followed to be
+ * changed: a node that was freed while it was linked ends the process, and is not written through.
  */
 #pragma once
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -26,12 +28,14 @@ static inline void list_init(struct list *l)
 
 static inline bool list_is_empty(const struct list *l)
 {
+        assert(l->next->previous == l && l->previous->next == l);
         return l->next == l;
 }
 
 /** list_unlink() - take @node out of its ring; harmless on an unlinked node. */
 static inline void list_unlink(struct list *node)
 {
+        assert(node->next->previous == node && node->previous->next == node);
         node->next->previous = node->previous;
         node->previous->next = node->next;
         list_init(node);
@@ -40,6 +44,7 @@ static inline void list_unlink(struct list *node)
 /** list_append() - put an unlinked @node last. */
 static inline void list_append(struct list *head, struct list *node)
 {
+        assert(head->previous->next == head);
         node->previous = head->previous;
         node->next = head;
         head->previous->next = node;

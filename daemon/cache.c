@@ -163,6 +163,7 @@ void cache_evict(struct cache *c, struct cache_entry *entry, enum cache_reason r
         c->counters.evictions++;
         if (c->evicted)
                 c->evicted(c->userdata, entry, reason);
+        entry->origin = origin_unref(entry->origin);
         entry->next_in_bucket = c->free;
         c->free = entry;
 }
@@ -222,6 +223,8 @@ struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, 
                 entry = cache_add(c, item);
         secret_ref(item->key);
         entry->key = (secret_unref(entry->key), item->key);
+        origin_ref(item->origin);
+        entry->origin = (origin_unref(entry->origin), item->origin);
         entry->unwrapped_at_usec = entry->last_used_usec = entry->touched_usec = now;
         entry->rotation_due_usec = item->rotation_due_usec;
         entry->rotated_wall_usec = item->rotated_wall_usec;
@@ -230,7 +233,7 @@ struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, 
         return entry;
 }
 
-size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const struct cache_entry *except)
+size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const uint8_t *except)
 {
         struct list *node, *following;
         size_t n = 0;
@@ -238,7 +241,7 @@ size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const s
         list_for_each_safe(node, following, &c->by_use) {
                 struct cache_entry *entry = list_entry(node, struct cache_entry, by_use);
 
-                if (entry == except ||
+                if ((except && bytes_equal((struct bytes){ entry->digest, CACHE_DIGEST_SIZE }, (struct bytes){ except, CACHE_DIGEST_SIZE })) ||
                     !bytes_equal((struct bytes){ entry->database_id, UUID_SIZE }, (struct bytes){ database_id, UUID_SIZE }))
                         continue;
                 cache_evict(c, entry, CACHE_REASON_ASKED);

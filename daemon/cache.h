@@ -13,6 +13,7 @@
 
 #include "common/list.h"
 #include "common/secret.h"
+#include "daemon/origin.h"
 #include "daemon/record.h"
 
 #define CACHE_DIGEST_SIZE 32
@@ -39,6 +40,7 @@ struct cache_entry {
         uint64_t touched_usec; /* position in the use order, see cache.c */
         struct list by_use;
         size_t heap_index;
+        struct origin *origin; /* of the key, for the audit log; NULL when it is not known */
 };
 
 /** How long a key lives, from its scope. */
@@ -84,6 +86,7 @@ struct cache_item {
         struct record_cipher cipher;
         uint64_t rotated_wall_usec, rotation_due_usec;
         struct secret *key;
+        struct origin *origin; /* referenced; NULL when it is not known */
 };
 
 /** cache_store() - add an entry, or renew the one with the same digest, as unwrapped at @now. Return: borrowed, as cache_find(). */
@@ -92,8 +95,9 @@ struct cache_entry *cache_store(struct cache *c, const struct cache_item *item, 
 void cache_retime(struct cache *c, struct cache_entry *entry, const struct cache_times *times);
 
 void cache_evict(struct cache *c, struct cache_entry *entry, enum cache_reason reason);
-/** cache_evict_database() - all entries of one database, but for @except, which may be NULL. Return: how many. */
-size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const struct cache_entry *except);
+/** cache_evict_database() - all entries of one database, but for the one of the record with the digest @except, which may be NULL. Return: how
+ *  many. */
+size_t cache_evict_database(struct cache *c, const uint8_t *database_id, const uint8_t *except);
 size_t cache_evict_all(struct cache *c);
 /** cache_expire() - evict what is past its last deadline. Return: how many. */
 size_t cache_expire(struct cache *c, uint64_t now);

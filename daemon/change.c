@@ -65,6 +65,8 @@ struct change *change_free(struct change *c)
         secret_unref(c->key);
         secret_unref(c->read);
         secret_unref(c->current);
+        origin_unref(c->origin);
+        origin_unref(c->current_origin);
         record_unref(c->record);
         config_unref(c->config);
         free(c);
@@ -255,6 +257,21 @@ static int change_add_wrap(struct change *c, struct bytes kek_id, struct bytes w
         return r;
 }
 
+/* The KEK of the step that is under way: a new wrap is by one of the scope, a rewrap by any that knows the old one. */
+static const struct config_kek *change_wrapping_kek(const struct change *c)
+{
+        return c->step == CHANGE_STEP_WRAP ? c->scope->keks[c->i_kek] : c->keks[c->i_kek];
+}
+
+static int change_set_origin(struct change *c, const char *kek, struct bytes kek_id, struct bytes request_id)
+{
+        struct origin **origin = c->current ? &c->origin : &c->current_origin;
+
+        if (!*origin)
+                *origin = origin_new(kek, kek_id, request_id);
+        return *origin ? 0 : -ENOMEM;
+}
+
 /* The current key proves the record: until then it is a claim. Return: 0, RECORD_E_MAC, -errno. */
 static int change_verify(struct change *c, struct secret *current)
 {
@@ -266,8 +283,13 @@ static int change_verify(struct change *c, struct secret *current)
         return r;
 }
 
-static int change_take_key(struct change *c, struct secret *key)
+static int change_take_key(struct change *c, struct secret *key, struct bytes request_id)
 {
+        struct bytes kek_id = bytes_from_string(change_version(c)->wraps[c->i_wrap].kek_id);
+        bool is_asked_for = !c->current || c->kind == CHANGE_READ || c->kind == CHANGE_COMMIT;
+
+        if (is_asked_for && change_set_origin(c, c->keks[c->i_kek]->name, kek_id, request_id) < 0)
+                return -ENOMEM;
         if (!c->current)
                 return change_verify(c, key);
         if (c->kind == CHANGE_READ || c->kind == CHANGE_COMMIT)
@@ -292,16 +314,20 @@ static int change_take(struct change *c, const union message *reply)
         case CHANGE_STEP_UNWRAP:
                 if (reply->number != MESSAGE_KMS_UNWRAPPED || secret_size(reply->kms_unwrapped.key) != KEY_SIZE)
                         return -EPROTO;
-                return change_take_key(c, reply->kms_unwrapped.key);
+                return change_take_key(c, reply->kms_unwrapped.key, reply->kms_unwrapped.request_id);
         case CHANGE_STEP_GENERATE:
                 if (reply->number != MESSAGE_KMS_GENERATED || secret_size(reply->kms_generated.key) != KEY_SIZE)
                         return -EPROTO;
                 c->key = secret_ref(reply->kms_generated.key);
+                if (change_set_origin(c, c->scope->keks[0]->name, reply->kms_generated.kek_id, reply->kms_generated.request_id) < 0)
+                        return -ENOMEM;
                 return change_add_wrap(c, reply->kms_generated.kek_id, reply->kms_generated.wrapped);
         case CHANGE_STEP_WRAP:
         case CHANGE_STEP_REWRAP:
                 if (reply->number != MESSAGE_KMS_WRAPPED)
                         return -EPROTO;
+                if (change_set_origin(c, change_wrapping_kek(c)->name, reply->kms_wrapped.kek_id, reply->kms_wrapped.request_id) < 0)
+                        return -ENOMEM;
                 return change_add_wrap(c, reply->kms_wrapped.kek_id, reply->kms_wrapped.wrapped);
         }
         return -EPROTO;
@@ -310,6 +336,11 @@ static int change_take(struct change *c, const union message *reply)
 struct secret *change_signer(const struct change *c)
 {
         return c->kind == CHANGE_COMMIT ? c->read : c->current;
+}
+
+struct origin *change_signer_origin(const struct change *c)
+{
+        return c->kind == CHANGE_COMMIT ? c->origin : c->current_origin;
 }
 
 /* Nothing is missing: the versions become those of the next record. */
@@ -447,6 +478,7 @@ int change_start(struct change **ret_change, struct lkmd *d, const struct change
         c->scope = order->scope;
         c->record = record_ref(order->record);
         c->version = order->version;
+        c->current_origin = origin_ref(order->origin);
         c->now_wall = now_wall;
         list_init(&c->waiters);
         r = change_prepare(c, order);

@@ -32,6 +32,7 @@ struct change_order {
         uint32_t version;                 /* READ, COMMIT, ABORT, PURGE: the one it is about */
         bool restore_wal;                 /* ROTATE */
         struct secret *current;           /* the current key, where it is known; NULL = unwrap it */
+        struct origin *origin;            /* of @current, referenced */
 };
 
 /** The wraps that a change has made for one version. */
@@ -63,6 +64,8 @@ struct change {
         /* outcome */
         struct secret *current; /* of the record, verified */
         struct secret *read;    /* READ, COMMIT: the key of @version; NULL for the others */
+        struct origin *current_origin;
+        struct origin *origin; /* READ, COMMIT: of @read; otherwise of the first wrap that was made; NULL when nothing was asked for that */
         size_t n_next;
         struct record_version *next; /* the versions of the next record; borrows from @record and @made */
         uint64_t rotated_at_usec;
@@ -90,5 +93,7 @@ int change_start(struct change **ret_change, struct lkmd *d, const struct change
 struct change *change_free(struct change *c);
 /** change_signer() - the key that is current in the next record. Borrowed. */
 struct secret *change_signer(const struct change *c);
+/** change_signer_origin() - where it came from. Borrowed; NULL when it is not known. */
+struct origin *change_signer_origin(const struct change *c);
 /** change_text() - of a kind, for the audit log: "rotate", "commit", … */
 const char *change_text(enum change_kind kind);

@@ -9,7 +9,7 @@ enum { TEXT_MAX = 2048 };
 
 int config_credential_path(char **ret_path, const char *name)
 {
-        static const char *const prefixes[] = { "", "lkm.", "lkm_" };
+        static const char *const prefixes[] = { "", "lkm.", "lkm_", "lkm_encrypted_" };
         const char *folder = getenv("CREDENTIALS_DIRECTORY");
 
         if (!folder)

@@ -150,6 +150,36 @@ int config_parse_boolean(struct config *config, void *at, const char *value, con
         return 0;
 }
 
+int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        static const struct {
+                const char *unit;
+                uint64_t bytes;
+        } units[] = { { "", 1 }, { "K", 1024 }, { "M", 1024 * 1024 }, { "G", 1024 * 1024 * 1024 } };
+        const char *unit;
+        uint64_t n;
+
+        if (parse_u64(&n, value, &unit) == 0) {
+                for (size_t i = 0; i < ELEMENTSOF(units); i++) {
+                        if (strcmp(unit, units[i].unit) != 0 || n > (UINT64_C(1) << 50) / units[i].bytes)
+                                continue;
+                        *(uint64_t *)at = n * units[i].bytes;
+                        return 0;
+                }
+        }
+        return config_refuse(ret_why, "give a number of bytes, such as 65536, 512K, 64M or 2G; 0 is without limit");
+}
+
+int config_parse_audit_sync(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        bool always = strcmp(value, "always") == 0;
+
+        if (!always && strcmp(value, "batch") != 0)
+                return config_refuse(ret_why, "give always or batch");
+        *(enum audit_sync_mode *)at = always ? AUDIT_SYNC_ALWAYS : AUDIT_SYNC_BATCH;
+        return 0;
+}
+
 int config_parse_log_level(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (log_level_parse(at, value) < 0)

@@ -24,6 +24,9 @@ int config_parse_duration(struct config *config, void *at, const char *value, co
 /** config_parse_idle() - a duration; 0 means never (USEC_INFINITY). */
 int config_parse_idle(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_boolean(struct config *config, void *at, const char *value, const char **ret_why);
+/* Bytes, with K, M or G; 0 = without limit. */
+int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why);
+int config_parse_audit_sync(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_log_level(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_rules(struct config *config, void *at, const char *value, const char **ret_why);
 /** config_parse_keks() - @at: struct config_scope. Every KEK has to be defined. */

@@ -33,8 +33,12 @@ static const struct option {
 } options[] = {
         { SECTION_LKMD, "socket", config_parse_path, offsetof(struct config, socket), "/run/lkm/lkm.sock", false },
         { SECTION_LKMD, "socket_mode", config_parse_mode, offsetof(struct config, socket_mode), "0666", false },
+        { SECTION_LKMD, "admin_socket", config_parse_path, offsetof(struct config, admin_socket), NULL, false },
+        { SECTION_LKMD, "admin_socket_mode", config_parse_mode, offsetof(struct config, admin_socket_mode), "0600", false },
         { SECTION_LKMD, "kms_socket", config_parse_path, offsetof(struct config, kms_socket), "/run/lkm/kms.sock", false },
-        { SECTION_LKMD, "audit_file", config_parse_path, offsetof(struct config, audit_file), "/var/lib/lkm/audit.jsonl", false },
+        { SECTION_LKMD, "audit_file", config_parse_path, offsetof(struct config, audit_file), "/var/log/lkm/audit.jsonl", false },
+        { SECTION_LKMD, "audit_sync", config_parse_audit_sync, offsetof(struct config, audit_sync), "always", false },
+        { SECTION_LKMD, "audit_max_size", config_parse_size, offsetof(struct config, audit_max_size), "0", false },
         { SECTION_LKMD, "cache_keys", config_parse_capacity, offsetof(struct config, cache_keys), "4096", false },
         { SECTION_LKMD, "max_connections", config_parse_capacity, offsetof(struct config, max_connections), "4096", false },
         { SECTION_LKMD, "kms_timeout", config_parse_duration, offsetof(struct config, kms_timeout_usec), "5s", false },
@@ -447,6 +451,10 @@ static int config_apply(struct config *c, struct reading *r)
         const char **names = calloc(r->n + 1, sizeof(*names));
         int error = names ? apply_section(c, r, SECTION_LKMD, "", c) : -ENOMEM;
 
+        if (error == 0 && c->admin_socket && strcmp(c->admin_socket, c->socket) == 0) {
+                snprintf(r->error->text, sizeof(r->error->text), "%s: admin_socket and socket in [lkmd] are the same path; give them two", r->path);
+                error = -EINVAL;
+        }
         if (error == 0)
                 error = apply_section(c, r, SECTION_KMS, "", c);
         if (error == 0)
@@ -541,6 +549,7 @@ struct config *config_unref(struct config *c)
         free(c->keks);
         free(c->scopes);
         free(c->socket);
+        free(c->admin_socket);
         free(c->kms_socket);
         free(c->audit_file);
         free(c);

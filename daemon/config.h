@@ -13,6 +13,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "daemon/audit-sync.h"
 #include "proto/frame.h"
 
 /** One element of an `allow` or `admin` list. `text` is as written, for `lkmctl explain`. */
@@ -97,8 +98,12 @@ struct config {
         /* [lkmd] */
         char *socket;
         unsigned socket_mode;
+        char *admin_socket; /* NULL: what is for administrators is answered on `socket` */
+        unsigned admin_socket_mode;
         char *kms_socket;
         char *audit_file;
+        enum audit_sync_mode audit_sync;
+        uint64_t audit_max_size; /* bytes; 0 = without limit */
         unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
         unsigned max_connections;
         uint64_t kms_timeout_usec;
@@ -132,7 +137,7 @@ const struct config_kek *config_kek_find(const struct config *c, struct bytes na
 
 /**
  * config_credential_path() - where the service manager put the credential @name: under $CREDENTIALS_DIRECTORY as NAME (LoadCredential=NAME:FILE),
- * lkm.NAME (ImportCredential=lkm.*) or lkm_NAME (LoadCredential=lkm:FOLDER), the first that is there; as NAME when none is
+ * lkm.NAME (ImportCredential=lkm.*), lkm_NAME or lkm_encrypted_NAME (the folders of lkm-kms.service), the first that is there; as NAME when none is
  * Return: 0 with a string to be freed; -ENOENT when there are no credentials at all; -ENOMEM.
  */
 int config_credential_path(char **ret_path, const char *name);

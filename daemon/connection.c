@@ -37,8 +37,7 @@ static void connection_close(struct connection *c)
         peer_deinit(&c->peer);
         released_deinit(&c->released);
         free(c);
-        if (d->accept_again && !d->draining)
-                event_add(d->listener, NULL); /* there is a descriptor again */
+        listeners_go_on(d); /* there is a descriptor again */
         lkmd_stop_if_drained(d);
 }
 
@@ -175,8 +174,9 @@ static void connection_refuse(struct connection *c)
         connection_close(c);
 }
 
-static void connection_begin(struct lkmd *d, int fd)
+static void connection_begin(const struct listener *listener, int fd)
 {
+        struct lkmd *d = listener->daemon;
         struct connection *c = calloc(1, sizeof(*c));
         int r;
 
@@ -187,6 +187,7 @@ static void connection_begin(struct lkmd *d, int fd)
         c->daemon = d;
         c->fd = fd;
         c->number = ++d->next_connection;
+        c->by_admin_socket = listener->is_admin;
         list_init(&c->link);
         list_init(&c->waiting);
         lease_holder_init(&c->leases, &c->peer);
@@ -196,29 +197,27 @@ static void connection_begin(struct lkmd *d, int fd)
         if (r < 0) {
                 log_warning("cannot serve a new connection: %s", strerror(-r));
                 connection_close(c);
-        } else if (d->n_connections > d->config->max_connections) {
+        } else if (d->n_connections > d->config->max_connections && !c->by_admin_socket) {
                 connection_refuse(c);
         }
 }
 
 void connection_accept(evutil_socket_t fd, short what, void *userdata)
 {
-        static const struct timeval pause = { .tv_sec = 1, .tv_usec = 0 };
-        struct lkmd *d = userdata;
+        struct listener *listener = userdata;
 
         for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
                 int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
                 if (client >= 0) {
-                        connection_begin(d, client);
+                        connection_begin(listener, client);
                         continue;
                 }
                 if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                         /* Accepting again at once would spin: wait for a close, or a second. */
                         log_warning("cannot accept more connections: %s. Raise LimitNOFILE= or lower max_connections",
                                     strerror(errno));
-                        event_del(d->listener);
-                        event_add(d->accept_again, &pause);
+                        listeners_pause(listener->daemon);
                 }
                 return;
         }
@@ -234,7 +233,7 @@ void connection_sum_up_one(struct connection *c)
         for (size_t i = 0; i < released->n_places; i++) {
                 struct released_key *key = &released->places[i];
                 struct audit_event event = { .event = "repeat", .peer = &c->peer, .connection = c->number,
-                                             .database_id = key->database_id, .version = key->version, .count = key->n_repeats };
+                                             .database_id = key->database_id, .version = key->version, .count = key->n_repeats, .weight = AUDIT_WEIGHT_NOTABLE };
 
                 if (key->serial == 0)
                         continue;

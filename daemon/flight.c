@@ -28,6 +28,7 @@ static void flight_free(struct flight *f)
         for (size_t i = 0; i < f->n_wraps; i++)
                 record_wrap_deinit(&f->wraps[i]);
         secret_unref(f->key);
+        origin_unref(f->origin);
         record_unref(f->record);
         config_unref(f->config);
         free(f);
@@ -138,6 +139,13 @@ static void flight_fill(struct kms_call *call, union message *ret_message)
         }
 }
 
+static int flight_set_origin(struct flight *f, struct bytes kek_id, struct bytes request_id)
+{
+        if (!f->origin)
+                f->origin = origin_new(f->scope->keks[f->i_kek]->name, kek_id, request_id);
+        return f->origin ? 0 : -ENOMEM;
+}
+
 static int flight_add_wrap(struct flight *f, struct bytes kek_id, struct bytes wrapped)
 {
         int r;
@@ -157,15 +165,20 @@ static int flight_take(struct flight *f, const union message *reply)
                 if (reply->number != MESSAGE_KMS_UNWRAPPED || secret_size(reply->kms_unwrapped.key) != KEY_SIZE)
                         return -EPROTO;
                 f->key = secret_ref(reply->kms_unwrapped.key);
-                return 0;
+                return flight_set_origin(f, bytes_from_string(record_current(f->record)->wraps[f->i_wrap].kek_id),
+                                         reply->kms_unwrapped.request_id);
         case FLIGHT_STEP_GENERATE:
                 if (reply->number != MESSAGE_KMS_GENERATED || secret_size(reply->kms_generated.key) != KEY_SIZE)
                         return -EPROTO;
                 f->key = secret_ref(reply->kms_generated.key);
+                if (flight_set_origin(f, reply->kms_generated.kek_id, reply->kms_generated.request_id) < 0)
+                        return -ENOMEM;
                 return flight_add_wrap(f, reply->kms_generated.kek_id, reply->kms_generated.wrapped);
         case FLIGHT_STEP_WRAP:
                 if (reply->number != MESSAGE_KMS_WRAPPED)
                         return -EPROTO;
+                if (flight_set_origin(f, reply->kms_wrapped.kek_id, reply->kms_wrapped.request_id) < 0)
+                        return -ENOMEM;
                 return flight_add_wrap(f, reply->kms_wrapped.kek_id, reply->kms_wrapped.wrapped);
         }
         return -EPROTO;

@@ -36,6 +36,7 @@ struct flight {
         struct record_context_storage context_storage;
         /* outcome */
         struct secret *key;
+        struct origin *origin; /* of @key: the wrap that was unwrapped, or the first that was made */
         size_t n_wraps;
         struct record_wrap wraps[RECORD_WRAPS_MAX];
         unsigned error; /* PROTO_ERROR_*, 0 when it worked; the KMS_* ones are translated by flight_refusal() */

@@ -11,11 +11,13 @@
 #include <openssl/evp.h>
 
 #include "common/list.h"
+#include "daemon/audit-journal.h"
 #include "daemon/audit.h"
 #include "daemon/cache.h"
 #include "daemon/config.h"
 #include "daemon/kms-link.h"
 #include "daemon/lease.h"
+#include "daemon/listener.h"
 #include "daemon/names.h"
 #include "daemon/policy.h"
 #include "daemon/sandbox.h"
@@ -45,16 +47,22 @@ struct lkmd {
         struct sandbox sandbox;
         struct cache *cache;
         struct audit *audit;
-        int audit_error; /* last -errno of a failed write, 0 when the last one worked */
+        struct audit_journal audit_journal;
+        int audit_error;        /* last -errno of a failed write, 0 when the last one worked */
+        uint64_t audit_durable; /* the last line that a power loss leaves, as far as we were told */
+        uint64_t audit_lost_after, audit_lost_until; /* lines in between may not have come to the disk before it failed */
+        struct event *audit_ready;
+        struct list audit_waiters; /* requests whose lines are not durable yet */
+        size_t n_audit_waiters;
         struct kms_link *kms;
         struct lease_table leases;
-        struct event *listener, *accept_again, *expiry, *minute, *watchdog, *drain;
+        struct listeners listeners;
+        struct event *expiry, *minute, *watchdog, *drain;
         struct event *signals[5];
-        int listen_fd, expiry_fd;
+        int expiry_fd;
         int manager_fd; /* see manager.h */
         pid_t pid;      /* getpid(2) is not in the sandbox */
         uint64_t armed_usec; /* what expiry_fd is set to */
-        bool bound_socket;   /* we made the socket's path and remove it */
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
@@ -66,6 +74,21 @@ struct lkmd {
 
 /** lkmd_audit() - audit_write(), remembering the outcome for the status. Return: 0 or -errno. */
 int lkmd_audit(struct lkmd *d, const struct audit_event *event);
+/** auditing_start() - open the log, and write that lkmd starts. Logs what is wrong. Return: 0 or -errno. */
+int auditing_start(struct lkmd *d);
+/** auditing_reload() - the configuration was read again, or SIGHUP said that the log was moved away. */
+void auditing_reload(struct lkmd *d);
+/** auditing_minute() - a checkpoint, where there is something new. */
+void auditing_minute(struct lkmd *d);
+/** auditing_stop() - the last lines; waits until they are durable. */
+void auditing_stop(struct lkmd *d);
+/** auditing_has_lost() - whether the line @sequence may not have come to the disk, and the log has gone on in another file. */
+static inline bool auditing_has_lost(const struct lkmd *d, uint64_t sequence)
+{
+        return sequence > d->audit_lost_after && sequence <= d->audit_lost_until;
+}
+/** auditing_report() - a json_t about the log, for the status. */
+void *auditing_report(const struct lkmd *d, uint64_t now_usec);
 /** lkmd_expire() - wipe what is past its deadline at @now and arm the timer for the next. */
 void lkmd_expire(struct lkmd *d, uint64_t now);
 /** lkmd_wipe_all() - wipe every cached key, then say why in the audit log. */
@@ -73,12 +96,21 @@ void lkmd_wipe_all(struct lkmd *d, const char *why);
 /** lkmd_stop_if_drained() - end the loop when draining and nothing is under way. */
 void lkmd_stop_if_drained(struct lkmd *d);
 
+/** lkmd_read_config() - read the configuration, the first time or again; @d->config is borrowed to see what a reload may not change, NULL at the start.
+ *  Return: as config_read(). */
+int lkmd_read_config(struct lkmd *d, struct config **ret_config, struct config_error *ret_error);
+/** lkmd_confine_files() - after the sockets are bound, before the audit log is opened and the first thread started. Return: 0, or -errno, having logged why. */
+int lkmd_confine_files(struct lkmd *d);
+/** lkmd_enter_sandbox() - the last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done.
+ *  Return: 0, or -errno, having logged why. */
+int lkmd_enter_sandbox(struct lkmd *d);
+
 /** leases_start() - before the first connection. */
 void leases_start(struct lkmd *d);
 /** leases_drain() - no QUIESCE waits any longer. */
 void leases_drain(struct lkmd *d);
 
-/** connection_accept() - libevent callback of the listening socket; @userdata is the struct lkmd. */
+/** connection_accept() - libevent callback of a listening socket; @userdata is the struct listener. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);
 /** connection_sum_up() - write the audit lines of repeated releases since the last call. */
 void connection_sum_up(struct lkmd *d);

@@ -12,7 +12,6 @@
 #include "common/clock.h"
 #include "common/harden.h"
 #include "common/log.h"
-#include "daemon/listen.h"
 #include "daemon/lkmd.h"
 #include "daemon/manager.h"
 
@@ -22,19 +21,6 @@ enum {
         DRAIN_SECONDS = 5,
 };
 
-int lkmd_audit(struct lkmd *d, const struct audit_event *event)
-{
-        int r = audit_write(d->audit, event);
-
-        if (r < 0 && d->audit_error == 0)
-                log_error("cannot write the audit log %s: %s. No key is released until it can be written",
-                          d->config->audit_file, strerror(-r));
-        if (r == 0 && d->audit_error != 0)
-                log_notice("the audit log %s can be written again", d->config->audit_file);
-        d->audit_error = r;
-        return r;
-}
-
 static void on_evicted(void *userdata, const struct cache_entry *entry, enum cache_reason reason)
 {
         struct lkmd *d = userdata;
@@ -42,7 +28,8 @@ static void on_evicted(void *userdata, const struct cache_entry *entry, enum cac
                                      .scope = entry->scope,
                                      .database_id = entry->database_id,
                                      .version = entry->version,
-                                     .reason = cache_reason_name(reason) };
+                                     .reason = cache_reason_name(reason),
+                                     .weight = AUDIT_WEIGHT_NOTABLE };
 
         if (reason != CACHE_REASON_ALL) /* lkmd_wipe_all() says it once */
                 lkmd_audit(d, &event);
@@ -50,7 +37,7 @@ static void on_evicted(void *userdata, const struct cache_entry *entry, enum cac
 
 void lkmd_wipe_all(struct lkmd *d, const char *why)
 {
-        struct audit_event event = { .event = "wipe", .reason = why };
+        struct audit_event event = { .event = "wipe", .reason = why, .weight = AUDIT_WEIGHT_LAST };
 
         event.count = cache_evict_all(d->cache);
         lkmd_audit(d, &event);
@@ -135,16 +122,16 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         struct lkmd *d = userdata;
         struct config *config;
         struct config_error error;
-        struct audit_event event = { .event = "reload" };
         char told[sizeof(error.text) + 128];
         int r;
 
         snprintf(told, sizeof(told), "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_monotonic_usec());
         manager_tell(d->manager_fd, told);
-        r = config_read_with(&config, d->config_path, d->names, &error);
+        r = lkmd_read_config(d, &config, &error);
         d->reload_failed = r < 0;
         if (r < 0) {
                 log_error("%s. The old configuration stays in force", r == -ENOMEM ? "out of memory" : error.text);
+                auditing_reload(d); /* the log may have been moved away all the same */
                 snprintf(told, sizeof(told), "READY=1\nSTATUS=Reload failed, the old configuration is in force: %s", error.text);
                 manager_tell(d->manager_fd, told);
                 return;
@@ -152,10 +139,8 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         config_unref(d->config);
         d->config = config;
         log_set_max_level(config->log_level);
-        r = audit_reopen(d->audit);
-        if (r < 0)
-                log_error("cannot reopen the audit log: %s", strerror(-r));
-        lkmd_audit(d, &event);
+        auditing_reload(d);
+        listeners_check(d);
         retime(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
@@ -207,7 +192,7 @@ static void on_wipe(evutil_socket_t fd, short what, void *userdata)
 
 void lkmd_stop_if_drained(struct lkmd *d)
 {
-        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0)
+        if (d->draining && d->n_flights == 0 && d->n_questions == 0 && d->n_changes == 0 && d->n_audit_waiters == 0)
                 event_base_loopexit(d->base, NULL);
 }
 
@@ -228,7 +213,7 @@ static void on_terminate(evutil_socket_t fd, short what, void *userdata)
                 return;
         d->draining = true;
         manager_tell(d->manager_fd, "STOPPING=1\nSTATUS=Stopping");
-        event_del(d->listener);
+        listeners_end(d);
         event_add(d->drain, &limit);
         leases_drain(d);
         lkmd_stop_if_drained(d);
@@ -238,6 +223,7 @@ static void on_minute(evutil_socket_t fd, short what, void *userdata)
 {
         timer_read(fd);
         connection_sum_up(userdata);
+        auditing_minute(userdata);
 }
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
@@ -246,14 +232,6 @@ static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
 
         timer_read(fd);
         manager_tell(d->manager_fd, "WATCHDOG=1");
-}
-
-static void on_accept_again(evutil_socket_t fd, short what, void *userdata)
-{
-        struct lkmd *d = userdata;
-
-        if (!d->draining)
-                event_add(d->listener, NULL);
 }
 
 /* ---- start ---- */
@@ -295,38 +273,22 @@ static int start_events(struct lkmd *d)
         uint64_t watchdog_usec = 0;
         int r;
 
-        d->listener = event_new(d->base, d->listen_fd, EV_READ | EV_PERSIST, connection_accept, d);
-        d->accept_again = evtimer_new(d->base, on_accept_again, d);
         d->expiry = event_new(d->base, d->expiry_fd, EV_READ | EV_PERSIST, on_expiry, d);
         d->drain = evtimer_new(d->base, on_drained, d);
-        if (!d->listener || !d->accept_again || !d->expiry || !d->drain)
+        if (!d->expiry || !d->drain)
                 return -ENOMEM;
         for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
                 d->signals[i] = evsignal_new(d->base, signals[i].number, signals[i].run, d);
                 if (!d->signals[i] || event_add(d->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
-        if (event_add(d->listener, NULL) < 0 || event_add(d->expiry, NULL) < 0)
+        if (event_add(d->expiry, NULL) < 0)
                 return -ENOMEM;
-        r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
+        r = listeners_start(d);
+        if (r == 0)
+                r = start_periodic(d, &d->minute, 60 * USEC_PER_SEC, on_minute);
         if (r == 0 && sd_watchdog_enabled(0, &watchdog_usec) > 0)
                 r = start_periodic(d, &d->watchdog, watchdog_usec / 2, on_watchdog);
-        return r;
-}
-
-static int start_audit(struct lkmd *d)
-{
-        struct audit_event event = { .event = "start" };
-        int r = audit_open(&d->audit, d->config->audit_file);
-
-        if (r < 0) {
-                log_error("cannot open the audit log %s: %s. Make its folder writable for this user, or set audit_file",
-                          d->config->audit_file,
-                          r == -EBADMSG ? "its last line is no audit line; move the file away and keep it"
-                                        : strerror(-r));
-                return r;
-        }
-        r = lkmd_audit(d, &event);
         return r;
 }
 
@@ -364,45 +326,23 @@ static int start(struct lkmd *d)
         if (r == 0)
                 r = kms_link_new(&d->kms, d->base, d->config->kms_socket, "lkmd " LKM_VERSION, "the KMS worker");
         if (r == 0)
-                r = start_audit(d);
-        if (r < 0)
-                return r;
-        r = listen_socket(&d->listen_fd, &d->bound_socket, d->config->socket, d->config->socket_mode);
-        if (r < 0) {
-                log_error("cannot listen on %s: %s", d->config->socket,
-                          r == -EADDRINUSE ? "another daemon serves it" : strerror(-r));
-                return r;
-        }
-        return start_events(d);
-}
-
-/* The last step before the first connection is served: from here on, only what sandbox-calls.def lists can be done. */
-static int enter_sandbox(struct lkmd *d)
-{
-        const char *why;
-        int r;
-
-        names_seal(d->names);
-        r = sandbox_enter(&d->sandbox, &why);
-        if (r < 0)
-                log_error("cannot enter the sandbox (%s): %s", strerror(-r), why);
-        return r;
+                r = listeners_open(d);
+        if (r == 0)
+                r = lkmd_confine_files(d);
+        if (r == 0)
+                r = auditing_start(d);
+        return r < 0 ? r : start_events(d);
 }
 
 static void stop(struct lkmd *d)
 {
-        struct event *events[] = { d->listener,   d->accept_again, d->expiry,     d->drain,
-                                   d->signals[0], d->signals[1],   d->signals[2], d->signals[3] };
-        struct audit_event event = { .event = "stop" };
+        struct event *events[] = { d->expiry, d->drain, d->signals[0], d->signals[1], d->signals[2], d->signals[3] };
 
         if (d->base)
                 connection_close_all(d);
         cache_free(d->cache);
-        if (d->audit)
-                lkmd_audit(d, &event);
-        audit_free(d->audit);
-        if (d->bound_socket)
-                unlink(d->config->socket);
+        auditing_stop(d);
+        listeners_deinit(d);
         for (size_t i = 0; i < ELEMENTSOF(events); i++) {
                 if (events[i])
                         event_free(events[i]);
@@ -425,17 +365,16 @@ static void stop(struct lkmd *d)
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .listen_fd = -1, .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY };
+        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
         struct config_error error = { 0 };
         int r;
 
         list_init(&d.connections);
         list_init(&d.flights);
+        list_init(&d.audit_waiters);
         leases_start(&d);
         d.config_path = strdup(config_path);
-        r = d.config_path ? names_new(&d.names, "/etc/passwd", "/etc/group") : -ENOMEM;
-        if (r == 0)
-                r = config_read_with(&d.config, config_path, d.names, &error);
+        r = d.config_path ? lkmd_read_config(&d, &d.config, &error) : -ENOMEM;
         if (r < 0) {
                 log_error("%s", r == -ENOMEM ? "out of memory" : error.text);
         } else {
@@ -443,7 +382,7 @@ static int run(const char *config_path)
                 r = start(&d);
         }
         if (r == 0)
-                r = enter_sandbox(&d);
+                r = lkmd_enter_sandbox(&d);
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
                 manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");

@@ -13,6 +13,7 @@
 struct released_key {
         uint64_t serial; /* of the cache entry; 0 = free place */
         uint64_t n_repeats;
+        uint64_t audit_sequence; /* of the line that says so */
         uint8_t database_id[UUID_SIZE];
         uint32_t version;
 };

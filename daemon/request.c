@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/request.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "common/clock.h"
@@ -222,6 +223,9 @@ static void request_deinit(struct request *r)
         record_unref(r->record);
         config_unref(r->config);
         free(r->text);
+        if (r->kept)
+                origin_unref(r->kept->origin);
+        free(r->kept);
 }
 
 /* Return: whether the request has ended. */
@@ -229,6 +233,7 @@ static bool request_run(struct request *r)
 {
         int result;
 
+        assert(r->stage);
         for (;; r->stage++) {
                 r->daemon->stages[r->stage->name]++;
                 result = r->stage->run(r);
@@ -256,7 +261,7 @@ int request_wait(struct request *r, struct list *waiters)
         list_append(&r->connection->waiting, &waiting->link_connection);
         r->connection->n_waiting++;
         waiting->message = NULL;
-        waiting->entry = NULL;
+        waiting->entry = waiting->kept;
         waiting->flight = NULL;
         waiting->waits = true;
         waiting->stage++;
@@ -266,6 +271,7 @@ int request_wait(struct request *r, struct list *waiters)
         r->config = NULL;
         r->text = NULL;
         r->change = NULL;
+        r->kept = NULL;
         return STAGE_WAIT;
 }
 
@@ -276,6 +282,23 @@ void request_resume(struct request *r, struct flight *f)
         r->flight = f;
         r->now_usec = clock_boottime_usec();
         request_run(r);
+        request_deinit(r);
+        free(r);
+        if (c)
+                connection_flush(c);
+}
+
+void request_resume_durable(struct request *r, int error)
+{
+        struct connection *c = r->connection;
+
+        r->now_usec = clock_boottime_usec();
+        if (error < 0)
+                request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, audit_error_text(error));
+        else if (r->key && r->daemon->locked) /* since the line was written */
+                request_refuse(r, PROTO_ERROR_LOCKED, NULL);
+        else
+                request_run(r);
         request_deinit(r);
         free(r);
         if (c)

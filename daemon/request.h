@@ -22,6 +22,7 @@ struct connection {
         struct event *readable, *writable;
         struct peer peer;
         uint64_t number; /* for the audit log */
+        bool by_admin_socket; /* not: that its peer is an administrator */
         bool greeted;
         bool closing; /* close once what is queued is sent */
         bool ended;   /* the client sends nothing more, but still waits for answers */
@@ -47,7 +48,10 @@ struct request {
         struct record *record; /* parsed, when it had to be */
         uint8_t digest[CACHE_DIGEST_SIZE];
         struct record_cipher cipher;
-        struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs */
+        struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs; @kept after that */
+        struct cache_entry *kept;  /* owned copy, without the key, of a request that waits until its line is durable */
+        uint64_t audit_sequence;   /* the line it waits for */
+        char kek[SCOPE_NAME_MAX + 1]; /* of KEK_CHECK: which one */
         struct flight *flight;     /* during verify, store */
         const struct question *question; /* once it is answered: during reply */
         struct change *change;           /* owned; from unwrap on */
@@ -71,6 +75,8 @@ struct stage {
 int request_begin(struct connection *c, const struct frame_header *header, const uint8_t *data, size_t n, uint64_t now);
 /** request_resume() - go on after the flight it waited for, or with NULL after a question or a change. */
 void request_resume(struct request *r, struct flight *f);
+/** request_resume_durable() - go on after its audit line became durable; or refuse, when that has failed with @error, a negative -errno. */
+void request_resume_durable(struct request *r, int error);
 /** request_orphan() - its connection is closing. */
 void request_orphan(struct request *r);
 

@@ -28,6 +28,20 @@ struct sandbox {
 /** Named outcomes. */
 enum { SANDBOX_E_UNKNOWN = 1 }; /* the kernel was built without it */
 
+/** What lkmd has to do with files afterwards. Paths, borrowed for the call. */
+struct sandbox_files {
+        const char *config_path;   /* it and its drop-ins are read at each reload: their folders, also where links lead */
+        const char *names[2];      /* files of users and groups, read */
+        const char *audit_file;    /* its folder: read, written, and files made, renamed and removed in it */
+        const char *sockets[2];    /* that it has bound and removes at the end: files can be removed from their folders; NULL: none */
+};
+
+/** sandbox_confine_files() - nothing but @files and /proc can be opened by this thread and those that it starts from now on, nothing be executed, no TCP socket
+ *  bound or connected, no signal sent and no abstract socket reached outside, as far as the kernel's version of Landlock goes. Needs
+ *  no_new_privs. @ret_why: on a negative return, a sentence for people, static. Return: 0 with @s->landlock_abi set; SANDBOX_E_UNKNOWN when
+ *  this kernel has no Landlock; -errno when it has, and refuses: then do not serve. */
+int sandbox_confine_files(struct sandbox *s, const struct sandbox_files *files, const char **ret_why);
+
 /** sandbox_confine_calls() - apply the filter of system calls to all threads. @ret_why: on a negative return, a sentence for people, static.
  *  Return: 0 with @s->n_calls set; SANDBOX_E_UNKNOWN when this kernel was built without seccomp; -errno when it has seccomp and
  *  the filter cannot be applied: then do not serve. */

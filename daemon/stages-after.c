@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stages: verify, store, audit, reply. */
+/* stages: verify, store, reply. What is between the latter two is in stages-audit.c. */
 #include "daemon/stages.h"
 
 #include <errno.h>
@@ -97,6 +97,7 @@ int stage_store(struct request *r)
         f->stored = true;
         pending = record_pending(f->record);
         return request_store(r, &(struct cache_item){ .digest = f->digest,
+                                                      .origin = f->origin,
                                                       .database_id = f->record->database_id,
                                                       .version = f->version,
                                                       .pending = pending ? pending->number : 0,
@@ -119,7 +120,7 @@ int stage_store_new(struct request *r)
                                      .n_wraps = f->n_wraps,
                                      .wraps = f->wraps };
         struct cache_item item = { .digest = r->digest, .database_id = f->database_id, .version = f->version,
-                                   .scope = r->scope->name, .cipher = r->cipher };
+                                   .scope = r->scope->name, .cipher = r->cipher, .origin = f->origin };
         int error = record_new_text(&r->text, &r->n_text, &t, r->key);
 
         secret_wipe_stack();
@@ -129,86 +130,6 @@ int stage_store_new(struct request *r)
                 return -EIO;
         item.rotated_wall_usec = t.rotated_at_usec ? t.rotated_at_usec : t.created_at_usec;
         return request_store(r, &item);
-}
-
-/* ---- audit ---- */
-
-struct audit_event request_event(const struct request *r, const char *name)
-{
-        struct audit_event event = { .event = name, .peer = &r->connection->peer, .connection = r->connection->number,
-                                     .decision = "allow", .reason = r->rule, .stale = r->stale };
-
-        if (r->scope)
-                event.scope = r->scope->name;
-        if (r->entry) {
-                event.database_id = r->entry->database_id;
-                event.version = r->entry->version;
-        }
-        return event;
-}
-
-int request_audit(struct request *r, const struct audit_event *event)
-{
-        if (lkmd_audit(r->daemon, event) < 0)
-                return request_refuse(r, PROTO_ERROR_AUDIT_UNAVAILABLE, strerror(-r->daemon->audit_error));
-        return STAGE_NEXT;
-}
-
-/* One line for each key that a connection is given; what it is given again is counted. */
-int stage_audit_release(struct request *r)
-{
-        struct released *released;
-        struct released_key *key;
-        struct audit_event event;
-        int result;
-
-        if (!r->connection)
-                return STAGE_DONE;
-        released = &r->connection->released;
-        key = released_find(released, r->entry->serial);
-        if (key) {
-                key->n_repeats++;
-                return STAGE_NEXT;
-        }
-        event = request_event(r, "release");
-        if (released_reserve(released) < 0)
-                return -ENOMEM;
-        result = request_audit(r, &event);
-        if (result != STAGE_NEXT)
-                return result;
-        released_add(released, &(struct released_key){ .serial = r->entry->serial, .version = r->entry->version });
-        memcpy(released_find(released, r->entry->serial)->database_id, r->entry->database_id, UUID_SIZE);
-        return STAGE_NEXT;
-}
-
-int stage_audit(struct request *r)
-{
-        struct audit_event event;
-        const char *name = r->number == MESSAGE_CREATE    ? "create"
-                           : r->number == MESSAGE_IMPORT  ? "import"
-                           : r->number == MESSAGE_UPGRADE ? "upgrade"
-                           : r->number == MESSAGE_CHECK   ? "check"
-                           : r->number == MESSAGE_LEASE   ? "lease"
-                           : r->number == MESSAGE_QUIESCE ? "quiesce"
-                           : r->number == MESSAGE_LOCK    ? "lock"
-                           : r->number == MESSAGE_UNLOCK  ? "unlock"
-                                                          : "kek-check";
-        char kek[SCOPE_NAME_MAX + 1];
-
-        if (!r->connection)
-                return STAGE_DONE;
-        event = request_event(r, name);
-        if (r->number == MESSAGE_KEK_CHECK) {
-                struct bytes asked = r->message->kek_check.kek;
-
-                snprintf(kek, sizeof(kek), "%.*s", (int)asked.n, (const char *)asked.data);
-                event.kek = kek;
-        }
-        if (r->number != MESSAGE_LOCK)
-                return request_audit(r, &event);
-        /* Locking protects: it is done whether the log can be written or not. */
-        lkmd_audit(r->daemon, &event);
-        return STAGE_NEXT;
 }
 
 /* ---- reply ---- */

@@ -90,6 +90,7 @@ int stage_change(struct request *r)
         order.scope = r->scope;
         order.record = r->record;
         order.current = r->key;
+        order.origin = r->key ? r->entry->origin : NULL;
         refusal = change_refusal(&order);
         if (refusal != PROTO_ERROR_NONE)
                 return request_refuse(r, refusal, NULL);
@@ -136,6 +137,7 @@ int stage_store_next(struct request *r)
                 return -EIO;
         while (current->state != RECORD_STATE_CURRENT)
                 current++;
+        item.origin = change_signer_origin(c);
         item.version = current->number;
         item.pending = last->state == RECORD_STATE_PENDING ? last->number : 0;
         item.rotated_wall_usec = current->created_at_usec;
@@ -153,6 +155,7 @@ int stage_audit_change(struct request *r)
                 return STAGE_DONE;
         event = request_event(r, change_text(c->kind));
         event.database_id = c->record->database_id;
+        request_event_origin(&event, c->origin ? c->origin : c->current_origin);
         event.version = c->version ? c->version : record_current(c->record)->number;
         return request_audit(r, &event);
 }
@@ -161,7 +164,7 @@ int stage_reply_change(struct request *r)
 {
         /* Whoever still has the record of before asks the KMS: the key that it names has had its day. */
         if (r->change->kind == CHANGE_COMMIT || r->change->kind == CHANGE_PURGE)
-                cache_evict_database(r->daemon->cache, r->entry->database_id, r->entry);
+                cache_evict_database(r->daemon->cache, r->entry->database_id, r->digest);
         return stage_reply_record(r);
 }
 

@@ -208,16 +208,32 @@ int stage_decode_explain(struct request *r)
 
 /* ---- authorize ---- */
 
+/* The policy would allow it, but not by this socket. */
+static int refuse_socket(struct request *r)
+{
+        char detail[256];
+
+        snprintf(detail, sizeof(detail), "what is for administrators is answered on %s only; lkmctl asks there with --socket or LKM_ADMIN_SOCKET",
+                 r->daemon->listeners.admin_path);
+        return request_refuse(r, PROTO_ERROR_DENIED, detail);
+}
+
 int request_authorize(struct request *r, enum policy_right right)
 {
         struct audit_event event = { .event = "deny", .peer = &r->connection->peer, .connection = r->connection->number,
                                      .scope = r->scope ? r->scope->name : NULL, .decision = "deny",
-                                     .reason = policy_right_name(right) };
+                                     .reason = policy_right_name(right), .weight = AUDIT_WEIGHT_NOTABLE };
         bool allowed = right == POLICY_RIGHT_ADMIN || r->scope;
+        bool by_socket = right != POLICY_RIGHT_ADMIN || !r->daemon->listeners.admin_path || r->connection->by_admin_socket;
 
         if (allowed)
                 allowed = policy_decide(r->config, right == POLICY_RIGHT_ADMIN ? NULL : r->scope, &r->connection->peer, right,
                                         &r->rule);
+        if (allowed && !by_socket) {
+                event.reason = "admin socket";
+                lkmd_audit(r->daemon, &event);
+                return refuse_socket(r);
+        }
         if (!allowed) {
                 lkmd_audit(r->daemon, &event);
                 return request_refuse(r, PROTO_ERROR_DENIED, r->scope ? r->scope->name : policy_right_name(right));
@@ -327,8 +343,8 @@ int stage_ask_kms(struct request *r)
         struct question *q;
         int error;
 
-        if (m->number == MESSAGE_KEK_CHECK)
-                error = question_start(&q, r->daemon, MESSAGE_KMS_CHECK, m->kek_check.kek, CHECK_TIMEOUTS * timeout_usec);
+        if (r->number == MESSAGE_KEK_CHECK) /* the message is gone when its line had to become durable */
+                error = question_start(&q, r->daemon, MESSAGE_KMS_CHECK, bytes_from_string(r->kek), CHECK_TIMEOUTS * timeout_usec);
         else if (m->number == MESSAGE_KEK_POLICY)
                 error = question_start(&q, r->daemon, MESSAGE_KMS_POLICY, m->kek_policy.kek, timeout_usec);
         else

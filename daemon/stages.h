@@ -27,7 +27,11 @@ int request_authorize(struct request *r, enum policy_right right);
 int request_store(struct request *r, const struct cache_item *item);
 /** request_event() - an audit event of this request. */
 struct audit_event request_event(const struct request *r, const char *name);
-/** request_audit() - write @event, or refuse. Return: enum stage_result. */
+/** request_event_origin() - which KEK the key of @event came from; @origin may be NULL. */
+void request_event_origin(struct audit_event *event, const struct origin *origin);
+/** request_wait_durable() - with audit_sync = always, wait until the audit line @sequence is durable. Return: enum stage_result, -errno. */
+int request_wait_durable(struct request *r, uint64_t sequence);
+/** request_audit() - write @event, or refuse; with audit_sync = always wait until it is durable. Return: enum stage_result. */
 int request_audit(struct request *r, const struct audit_event *event);
 
 /* decode: from the message to what it names (scope, record) */

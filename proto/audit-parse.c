@@ -81,7 +81,7 @@ static bool take_escaped(struct reader *in, uint32_t *ret)
 {
         uint32_t c, low;
 
-        if (in->left.n >= 2 && (in->left.data[1] == '"' || in->left.data[1] == '\\')) {
+        if (in->left.n >= 2 && in->left.data[0] == '\\' && (in->left.data[1] == '"' || in->left.data[1] == '\\')) {
                 *ret = in->left.data[1];
                 in->left.data += 2;
                 in->left.n -= 2;

@@ -58,14 +58,13 @@ void answer_progress(uint64_t done, uint64_t total)
                 answer_progress_end(done, total);
 }
 
-int answer_refuse(int error, const char *format, ...)
+void answer_remember(const char *format, ...)
 {
         va_list arguments;
 
         va_start(arguments, format);
         vsnprintf(sentence, sizeof(sentence), format, arguments);
         va_end(arguments);
-        return error;
 }
 
 void answer_end(int error)

@@ -17,7 +17,14 @@ _printf_(1, 2) void answer_line(const char *format, ...);
 void answer_progress(uint64_t done, uint64_t total);
 /** answer_progress_end() - the same, always written. */
 void answer_progress_end(uint64_t done, uint64_t total);
-/** answer_refuse() - remember the sentence for people about @error, an enum lkm_error; a later one replaces it. Return: @error. */
-_printf_(2, 3) int answer_refuse(int error, const char *format, ...);
+/** answer_remember() - the sentence for people about the error that the run may end with; a later one replaces it. */
+_printf_(1, 2) void answer_remember(const char *format, ...);
+/** answer_refuse(error, format, ...) - answer_remember() of @error, an enum lkm_error. A macro, so that compilers know that its value is @error. */
+#define answer_refuse(error, ...)              \
+        ({                                     \
+                int _error = (error);          \
+                answer_remember(__VA_ARGS__);  \
+                _error;                        \
+        })
 /** answer_end() - the last line: "done" for 0, else "error" with what answer_refuse() was told. */
 void answer_end(int error);

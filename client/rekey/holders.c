@@ -73,7 +73,7 @@ static void command_read(char ret_command[HOLDERS_COMMAND_MAX + 1], pid_t pid)
         if (n > 0 && ret_command[n - 1] == '\n')
                 n--;
         if (n <= 0)
-                ret_command[n = 0] = '?', n = 1;
+                ret_command[0] = '?', n = 1;
         for (ssize_t i = 0; i < n; i++)
                 if (ret_command[i] <= 0x20 || ret_command[i] >= 0x7f)
                         ret_command[i] = '?';
@@ -210,7 +210,7 @@ static int find_by_locks(struct holders *holders, const struct files *files)
 
         for (size_t i = 0; i < ELEMENTSOF(ranges); i++) {
                 struct holder *holder;
-                pid_t pid;
+                pid_t pid = 0;
                 int r = lock_ask(files->fd, ranges[i].start, ranges[i].n, &pid);
 
                 if (r < 0)

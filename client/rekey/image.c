@@ -76,7 +76,7 @@ int image_open(struct image *ret_image, const struct work *work)
 {
         struct image *image = ret_image;
         uint64_t deadline = clock_add(clock_boottime_usec(), work->job.timeout_msec * USEC_PER_MSEC);
-        struct stat status;
+        struct stat status = { 0 };
         int r = 0;
 
         image->fd = open(work->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

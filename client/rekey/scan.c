@@ -143,7 +143,7 @@ int scan_pages(struct scan *scan, struct image *image, const struct work *work, 
         uint32_t size = scan->format.size;
         uint64_t bytes = image->n_pages * size, before = scan->pass * bytes, total = (scan->n_passes > 1 ? scan->n_passes : 1) * bytes;
         size_t room = BLOCK_SIZE / size, last = 0, n;
-        _cleanup_(freep) uint8_t *pages = malloc(BLOCK_SIZE), *fits = malloc(room);
+        _cleanup_(freep) uint8_t *pages = malloc(BLOCK_SIZE), *fits = calloc(room, 1);
 
         if (!pages || !fits)
                 return refuse(work, -ENOMEM);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "daemon/kms/local-kek.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -290,6 +291,7 @@ int local_kek_add_version(const char *path, uint32_t *ret_number, struct sentenc
         r = local_kek_read(&kek, real, LOCAL_KEK_TOOL, ret_why);
         if (r < 0)
                 return r;
+        assert(kek);
         if (local_kek_newest(kek)->number >= LOCAL_KEK_VERSION_MAX) {
                 sentence_set(
                         ret_why,

@@ -9,6 +9,7 @@
  */
 #include "daemon/kms/vault-batch.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "common/clock.h"
@@ -280,6 +281,7 @@ static size_t flight_load(struct flight *f)
         struct vault_batch *b = f->batch;
         size_t size = ITEM_OVERHEAD;
 
+        assert(f->n == 0);
         while (!list_is_empty(&b->waiting) && f->n < VAULT_BATCH_MAX) {
                 struct unwrap *u = list_entry(b->waiting.next, struct unwrap, link);
                 size_t n = u->n_wrapped + ITEM_OVERHEAD;

@@ -18,23 +18,34 @@ static void child_fail(const char *what)
 
 static bool child_descriptors(const struct child_options *o)
 {
-        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC), fds[ELEMENTSOF(o->listen)];
 
         /* stdout is COMMAND's. */
         if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
                 return false;
-        if (o->listen_fd == SD_LISTEN_FDS_START)
-                return fcntl(SD_LISTEN_FDS_START, F_SETFD, 0) == 0;
-        return dup2(o->listen_fd, SD_LISTEN_FDS_START) >= 0;
+        /* First out of the way: what one becomes may be what another one is. */
+        for (size_t i = 0; i < o->n_listen; i++) {
+                fds[i] = fcntl(o->listen[i].fd, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START + (int)ELEMENTSOF(fds));
+                if (fds[i] < 0)
+                        return false;
+        }
+        for (size_t i = 0; i < o->n_listen; i++) {
+                if (dup2(fds[i], SD_LISTEN_FDS_START + (int)i) < 0)
+                        return false;
+        }
+        return true;
 }
 
 static bool child_environment(const struct child_options *o)
 {
-        char pid[24];
+        char pid[24], n[24], names[64] = "";
+        size_t length = 0;
 
         snprintf(pid, sizeof(pid), "%ld", (long)getpid());
-        if (setenv("LISTEN_FDS", "1", 1) < 0 || setenv("LISTEN_PID", pid, 1) < 0 ||
-            setenv("LISTEN_FDNAMES", o->name, 1) < 0)
+        snprintf(n, sizeof(n), "%zu", o->n_listen);
+        for (size_t i = 0; i < o->n_listen; i++)
+                length += (size_t)snprintf(names + length, sizeof(names) - length, "%s%s", i ? ":" : "", o->listen[i].name);
+        if (setenv("LISTEN_FDS", n, 1) < 0 || setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDNAMES", names, 1) < 0)
                 return false;
         /* Our own service manager's words are not for the child. */
         if (unsetenv("WATCHDOG_USEC") < 0 || unsetenv("WATCHDOG_PID") < 0 || unsetenv("NOTIFY_SOCKET") < 0)
@@ -67,14 +78,15 @@ int child_start(pid_t *ret_pid, const struct child_options *options)
         return 0;
 }
 
-int child_start_command(pid_t *ret_pid, char *const *argv, const char *socket_path, const sigset_t *mask)
+int child_start_command(pid_t *ret_pid, char *const *argv, const char *socket_path, const char *admin_socket_path, const sigset_t *mask)
 {
         pid_t pid = fork();
 
         if (pid < 0)
                 return -errno;
         if (pid == 0) {
-                if (setenv("LKM_SOCKET", socket_path, 1) < 0 || sigprocmask(SIG_SETMASK, mask, NULL) < 0)
+                if (setenv("LKM_SOCKET", socket_path, 1) < 0 || (admin_socket_path && setenv("LKM_ADMIN_SOCKET", admin_socket_path, 1) < 0) ||
+                    sigprocmask(SIG_SETMASK, mask, NULL) < 0)
                         child_fail(argv[0]);
                 execvp(argv[0], argv);
                 child_fail(argv[0]);
@@ -83,12 +95,12 @@ int child_start_command(pid_t *ret_pid, char *const *argv, const char *socket_pa
         return 0;
 }
 
-void child_print_hint(const char *socket_path)
+void child_print_hint(const char *name, const char *socket_path)
 {
         bool plain = strspn(socket_path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+@:,") ==
                      strlen(socket_path);
 
-        fputs("LKM_SOCKET=", stdout);
+        printf("%s=", name);
         if (plain)
                 fputs(socket_path, stdout);
         for (const char *c = plain ? "" : socket_path; *c; c++) {
@@ -101,6 +113,6 @@ void child_print_hint(const char *socket_path)
                 if (c[1] == '\0')
                         putchar('\'');
         }
-        puts("; export LKM_SOCKET");
+        printf("; export %s\n", name);
         fflush(stdout);
 }

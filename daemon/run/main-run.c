@@ -99,24 +99,32 @@ static int run(const struct config *config, const char *config_path, char *const
                const char *kms_program, const sigset_t *mask)
 {
         _cleanup_(closep) int lkmd_fd = -1;
+        _cleanup_(closep) int admin_fd = -1;
         _cleanup_(closep) int kms_fd = -1;
         struct supervisor_options options = { .lkmd_program = lkmd_program,
                                               .kms_program = kms_program,
                                               .config_path = config_path,
                                               .socket_path = config->socket,
+                                              .admin_socket_path = config->admin_socket,
                                               .command = command,
                                               .mask = mask };
         int r = bind_socket(&lkmd_fd, config->socket, (mode_t)config->socket_mode);
 
         if (r < 0)
                 return r;
-        r = bind_socket(&kms_fd, config->kms_socket, 0600);
+        if (config->admin_socket)
+                r = bind_socket(&admin_fd, config->admin_socket, (mode_t)config->admin_socket_mode);
+        if (r == 0)
+                r = bind_socket(&kms_fd, config->kms_socket, 0600);
         if (r == 0) {
                 options.lkmd_fd = lkmd_fd;
+                options.admin_fd = admin_fd;
                 options.kms_fd = kms_fd;
                 r = supervisor_run(&options);
                 unlink(config->kms_socket);
         }
+        if (admin_fd >= 0)
+                unlink(config->admin_socket);
         unlink(config->socket);
         return r;
 }
@@ -163,8 +171,9 @@ static void usage(FILE *out)
               "  --version      print the version and exit\n"
               "  --help         print this text and exit\n"
               "\n"
-              "COMMAND runs with LKM_SOCKET set. The exit status is COMMAND's, or 128 + the signal that ended it; 126 when it\n"
-              "cannot be run, 127 when it is not found, 125 when lkm-run itself failed.\n"
+              "COMMAND runs with LKM_SOCKET set, and with LKM_ADMIN_SOCKET where admin_socket is configured. The exit status is\n"
+              "COMMAND's, or 128 + the signal that ended it; 126 when it cannot be run, 127 when it is not found, 125 when lkm-run\n"
+              "itself failed.\n"
               "Signals: HUP reloads, USR1 wipes all keys, TERM and INT end (with COMMAND they are passed to it).\n"
               "See lkm-run(1).\n",
               out);

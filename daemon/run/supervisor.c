@@ -215,10 +215,13 @@ static void on_first_ready(struct supervisor *s)
         event_del(s->start_limit);
         sd_notify(0, "READY=1\nSTATUS=Serving");
         if (!s->options->command) {
-                child_print_hint(s->options->socket_path);
+                child_print_hint("LKM_SOCKET", s->options->socket_path);
+                if (s->options->admin_socket_path)
+                        child_print_hint("LKM_ADMIN_SOCKET", s->options->admin_socket_path);
                 return;
         }
-        r = child_start_command(&s->command_pid, s->options->command, s->options->socket_path, s->options->mask);
+        r = child_start_command(&s->command_pid, s->options->command, s->options->socket_path, s->options->admin_socket_path,
+                                s->options->mask);
         if (r < 0) {
                 log_error("cannot start %s: %s", s->options->command[0], strerror(-r));
                 supervisor_stop(s, r);
@@ -286,13 +289,15 @@ static void on_signalled(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- begin ---- */
 
-static int service_init(struct service *v, struct supervisor *s, const char *name, const char *program, int listen_fd)
+static int service_init(struct service *v, struct supervisor *s, const char *name, const char *program,
+                        struct child_socket socket, struct child_socket other)
 {
         v->supervisor = s;
         v->options = (struct child_options){ .name = name,
                                              .program = program,
                                              .config_path = s->options->config_path,
-                                             .listen_fd = listen_fd,
+                                             .n_listen = other.fd < 0 ? 1 : 2,
+                                             .listen = { socket, other },
                                              .mask = s->options->mask };
         v->restart = evtimer_new(s->base, on_restart, v);
         return v->restart ? 0 : -ENOMEM;
@@ -306,9 +311,11 @@ static int supervisor_init(struct supervisor *s)
         s->base = event_base_new();
         if (!s->base)
                 return -ENOMEM;
-        r = service_init(&s->lkmd, s, "lkmd", s->options->lkmd_program, s->options->lkmd_fd);
+        r = service_init(&s->lkmd, s, "lkmd", s->options->lkmd_program, (struct child_socket){ s->options->lkmd_fd, "lkm" },
+                         (struct child_socket){ s->options->admin_fd, "lkm-admin" });
         if (r == 0)
-                r = service_init(&s->kms, s, "lkm-kms", s->options->kms_program, s->options->kms_fd);
+                r = service_init(&s->kms, s, "lkm-kms", s->options->kms_program, (struct child_socket){ s->options->kms_fd, "lkm-kms" },
+                                 (struct child_socket){ .fd = -1 });
         if (r == 0)
                 r = notify_init(&s->notify);
         if (r < 0)

@@ -12,7 +12,8 @@
 struct supervisor_options {
         const char *lkmd_program, *kms_program, *config_path;
         const char *socket_path; /* for LKM_SOCKET */
-        int lkmd_fd, kms_fd; /* listening sockets, borrowed */
+        const char *admin_socket_path; /* for LKM_ADMIN_SOCKET; NULL: there is none */
+        int lkmd_fd, admin_fd, kms_fd; /* listening sockets, borrowed; admin_fd may be -1 */
         char *const *command; /* argv, or NULL: serve until a signal comes */
         const sigset_t *mask; /* signal mask that the children get */
 };

@@ -145,6 +145,7 @@ def main():
         show(under_lkm(directory, f"{build}/tests/bench/bench-open", figures, directory))
         show(under_lkm(directory, f"{build}/tests/bench/bench-rotate", figures, directory, "100"))
         show(under_lkm(directory, bench, figures, "connections", *sockets, lkmd=("",) * 3))
+        show(subprocess.run([f"{build}/tests/bench/bench-audit-verify", figures], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout)
         more = bench_kms(directory)
         if can_lock(8 << 20):
             show(under_lkm(directory, bench, figures, "keys", *sockets, lkmd=("", "", "cache_keys = 100000")))

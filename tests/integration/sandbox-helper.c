@@ -6,19 +6,28 @@
  *   x32 | ia32     the same for the other two kinds of calls that an x86-64 kernel may know
  *   arguments      calls on the list with arguments that are not allowed, or are: NAME OUTCOME
  *   threads        a thread that was there before tries a call that is not on the list: OUTCOME
- *   refused COMMAND…   run COMMAND where seccomp(2) is not permitted
+ *   files CONFIG AUDIT SOCKET ACTION…   confines its files as lkmd with these paths does, then ACTION:ARGUMENT, or ACTION:FROM:TO, each: ACTION:… ERROR
+ *                  where wait: lets go on what was written so far, and then waits for a byte
+ *   abi            the version of Landlock of this kernel, 0 without
+ *   refused CALL COMMAND…   run COMMAND where CALL, seccomp or landlock, is not permitted; or missing: it says that it has no Landlock
  * An outcome is "killed" (by the sandbox), "ended N" or "signal N".
  */
 #include <asm/unistd.h>
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "common/cleanup.h"
@@ -189,6 +198,103 @@ static int threads(void)
         return EXIT_SUCCESS;
 }
 
+/* ---- files ---- */
+
+static int try_open(const char *path, int flags)
+{
+        _cleanup_(closep) int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0600);
+
+        return fd < 0 ? errno : 0;
+}
+
+static int try_tcp(const char *port, bool connects)
+{
+        struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)strtoul(port, NULL, 10)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        _cleanup_(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        int r = connects ? connect(fd, (struct sockaddr *)&address, sizeof(address)) : bind(fd, (struct sockaddr *)&address, sizeof(address));
+
+        return r < 0 ? errno : 0;
+}
+
+static int try_unix(const char *name, bool connects)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        socklen_t n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+        int r;
+
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s", name);
+        if (*name == '@')
+                address.sun_path[0] = '\0';
+        r = connects ? connect(fd, (struct sockaddr *)&address, n) : bind(fd, (struct sockaddr *)&address, n);
+        return r < 0 ? errno : 0;
+}
+
+static int act(const char *action, const char *from, const char *to)
+{
+        char *const none[] = { NULL };
+
+        if (strcmp(action, "read") == 0)
+                return try_open(from, O_RDONLY);
+        if (strcmp(action, "write") == 0)
+                return try_open(from, O_WRONLY);
+        if (strcmp(action, "create") == 0)
+                return try_open(from, O_WRONLY | O_CREAT | O_EXCL);
+        if (strcmp(action, "truncate") == 0)
+                return truncate(from, 0) < 0 ? errno : 0;
+        if (strcmp(action, "remove") == 0)
+                return unlink(from) < 0 ? errno : 0;
+        if (strcmp(action, "rename") == 0)
+                return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0) < 0 ? errno : 0;
+        if (strcmp(action, "link") == 0)
+                return symlink("/", from) < 0 ? errno : 0;
+        if (strcmp(action, "folder") == 0)
+                return mkdir(from, 0700) < 0 ? errno : 0;
+        if (strcmp(action, "execute") == 0)
+                return execve(from, none, none) < 0 ? errno : 0;
+        if (strcmp(action, "connect-tcp") == 0 || strcmp(action, "bind-tcp") == 0)
+                return try_tcp(from, *action == 'c');
+        if (strcmp(action, "connect") == 0 || strcmp(action, "bind") == 0)
+                return try_unix(from, *action == 'c');
+        if (strcmp(action, "signal") == 0)
+                return kill((pid_t)strtol(from, NULL, 10), 0) < 0 ? errno : 0;
+        if (strcmp(action, "wait") == 0) {
+                fflush(stdout);
+                return getchar() == EOF ? EIO : 0;
+        }
+        return ENOSYS;
+}
+
+static int files(char **arguments)
+{
+        const struct sandbox_files paths = { .config_path = arguments[0],
+                                             .names = { "/etc/passwd", "/etc/group" },
+                                             .audit_file = arguments[1],
+                                             .sockets = { *arguments[2] ? arguments[2] : NULL } };
+        struct sandbox s = { 0 };
+        const char *why = "no Landlock";
+
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || sandbox_confine_files(&s, &paths, &why) != 0) {
+                fprintf(stderr, "%s: %m\n", why);
+                return EXIT_FAILURE;
+        }
+        for (char **argument = arguments + 3; *argument; argument++) {
+                char *copy = strdup(*argument), *from = copy ? strchr(copy, ':') : NULL, *to;
+                int error;
+
+                if (!from)
+                        return 2;
+                *from++ = '\0';
+                to = strchr(from, ':');
+                if (to)
+                        *to++ = '\0';
+                error = act(copy, from, to);
+                printf("%s %s\n", *argument, error ? strerrorname_np(error) : "0");
+                free(copy);
+        }
+        return EXIT_SUCCESS;
+}
+
 /* ---- others ---- */
 
 static int list(void)
@@ -202,13 +308,29 @@ static int list(void)
         return EXIT_SUCCESS;
 }
 
-static int refused(char **command)
+static int abi(void)
+{
+        long version = syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */);
+
+        printf("%ld\n", version < 0 ? 0 : version);
+        return EXIT_SUCCESS;
+}
+
+static int refused(const char *call, char **command)
 {
         scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+        int r;
 
-        if (!filter || seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(seccomp), 0) < 0 ||
-            seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, 22 /* PR_SET_SECCOMP */)) < 0 ||
-            seccomp_load(filter) < 0)
+        if (!filter)
+                return EXIT_FAILURE;
+        if (strcmp(call, "seccomp") == 0) {
+                r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(seccomp), 0);
+                if (r == 0)
+                        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_SECCOMP));
+        } else {
+                r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(strcmp(call, "missing") == 0 ? ENOSYS : EPERM), SYS_landlock_create_ruleset, 0);
+        }
+        if (r < 0 || seccomp_load(filter) < 0)
                 return EXIT_FAILURE;
         execv(command[0], command);
         perror(command[0]);
@@ -231,7 +353,11 @@ int main(int argc, char **argv)
                 return arguments();
         if (strcmp(what, "threads") == 0)
                 return threads();
-        if (strcmp(what, "refused") == 0 && argc > 2)
-                return refused(argv + 2);
+        if (strcmp(what, "abi") == 0)
+                return abi();
+        if (strcmp(what, "files") == 0 && argc > 5)
+                return files(argv + 2);
+        if (strcmp(what, "refused") == 0 && argc > 3)
+                return refused(argv[2], argv + 3);
         return 2;
 }

@@ -250,7 +250,7 @@ class Life(KmsCase):
     def test_credential_is_found_under_each_name_that_the_service_manager_gives(self):
         folder = self.path("credentials")
         os.mkdir(folder, 0o700)
-        for name in ("one", "lkm.one", "lkm_one"):
+        for name in ("one", "lkm.one", "lkm_one", "lkm_encrypted_one"):
             os.rename(self.generate(name), os.path.join(folder, name))
             self.write("lkmd.conf", "[kek one]\nkms_type = local\nkek_credential = one\n[scope s]\nkeks = one\n")
             done = self.run_program("lkm-kms", "--config", self.config_path, "--check-config", env=dict(os.environ, CREDENTIALS_DIRECTORY=folder))

@@ -256,17 +256,18 @@ class CommandLine(unittest.TestCase):
         self.assertGreater(len(self.commands), 8)
         self.assertEqual(self.complete(""), sorted({name.split()[0] for name in self.commands}))
         groups = {name.split()[0] for name in self.commands if " " in name}
-        self.assertEqual(groups, {"kek"})
+        self.assertEqual(groups, {"kek", "audit"})
         for group in groups:
             self.assertEqual(self.complete(group, ""), sorted(name.split()[1] for name in self.commands if name.startswith(group + " ")))
-            self.assertEqual(self.complete("--json", group, "de"), ["describe"])
+        self.assertEqual(self.complete("--json", "kek", "de"), ["describe"])
         self.assertEqual(self.complete("--json", "cr"), ["create"])
 
     def test_completion_knows_every_option_of_each_command(self):
         for command in self.commands:
-            expected = sorted(name for name, of in self.options.items() if not of or command in of.split())
+            expected = sorted(name for name, of in self.options.items() if not of or command.split()[0] in of.split())
             self.assertEqual(self.complete(*command.split(), "--"), expected, command)
         self.assertEqual(self.complete("get", "--format", ""), ["hex", "pragma", "raw"])
+        self.assertEqual(self.complete("audit", "export", "--format", ""), ["csv", "json"])
 
 
 if __name__ == "__main__":

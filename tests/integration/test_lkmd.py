@@ -247,10 +247,11 @@ class Audit(DaemonCase):
         for number, line in enumerate(self.lines(), 1):
             entry = json.loads(line)
             self.assertEqual((entry["seq"], entry["prev"]), (number, previous))
-            previous = hashlib.sha256(line.encode()).hexdigest()
+            previous = entry["hash"]
+            self.assertEqual(previous, hashlib.sha256(line[:line.rindex(',"hash":"')].encode()).hexdigest())
             events.append(entry["event"])
         # One line for what a connection is given, and its repeats summed up.
-        self.assertEqual(events, ["start", "create", "release", "deny", "repeat", "stop", "start"])
+        self.assertEqual(events, ["start", "create", "release", "deny", "repeat", "stop", "checkpoint", "start"])
 
     def test_audit_failure_refuses_release(self):
         client = self.client()

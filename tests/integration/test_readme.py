@@ -42,6 +42,14 @@ class Readme(unittest.TestCase):
         self.assertRegex(printed, r"1 +retired +\S+Z +\S+Z +local:")
         self.assertIn("1 database: 1 with nothing to do", printed)
 
+    def test_audit(self):
+        printed = self.type("Audit")
+        self.assertRegex(printed, r"(?m)^\d+ +\S+ \S+ +release +\S+ +\S+ +medical ")
+        self.assertIn(",release,", printed)
+        self.assertRegex(printed, r"(?m)^Records 1 to \d+ are good: ")
+        self.assertRegex(printed, r"(?m)^TAMPERED WITH: record \d+ was changed: ")
+        self.assertIn("exit status 1", printed)
+
     def test_moving_in(self):
         printed = self.type("Moving in")
         self.assertRegex(printed, r"patients\.db: adopted: key 2")

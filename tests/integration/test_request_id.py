@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the log of the KMS calls a request comes back with its answer, so that an auditor can lay both logs side by side."""
+import json
 import unittest
 
 import example_provider
 import test_provider_socket
 import test_providers
-from support import KMS_GENERATE, KMS_GENERATED, KMS_REWRAP, KMS_UNWRAP, KMS_UNWRAPPED, KMS_WRAP, KMS_WRAPPED, pairs
+from support import (CREATE, EVICT, GET, KEY, KMS_GENERATE, KMS_GENERATED, KMS_REWRAP, KMS_UNWRAP, KMS_UNWRAPPED, KMS_WRAP, KMS_WRAPPED, RECORD, ROTATE, Client, pairs,
+                     u32)
 from test_providers import CONTEXT
 
 # The field of each answer that has the id, and what the mock calls each request.
@@ -42,6 +44,45 @@ class OfTheServer:
             self.user.send(KMS_UNWRAP, [(1, b"real"), (2, kek_id), (3, wrapped), (4, pairs(CONTEXT))])
         told = {self.user.receive().fields[2].decode() for _ in range(40)}
         self.assertEqual(told, set(journaled(self.mock, self.names[KMS_UNWRAP])))
+
+    # ---- and in the audit log ----
+
+    def released(self):
+        """What the last release says of where its key is from."""
+        with open(self.path("audit.jsonl")) as log:
+            lines = [json.loads(line) for line in log]
+        line = [line for line in lines if line["event"] == "release"][-1]
+        return line["version"], line["kek"], line["kek_id"], line["kms_request_id"]
+
+    def get(self, record, *fields):
+        """GET on a connection of its own, so that each is a release."""
+        with Client(self.path("lkm.sock")) as client:
+            reply = client.ask(GET, [(1, record), *fields])
+            self.assertEqual(reply.number, KEY, reply.sentence)
+
+    def ids(self, number):
+        return journaled(self.mock, self.names[number])
+
+    def test_each_release_names_the_request_that_brought_its_key(self):
+        self.lkmd = self.start_ready("lkmd")
+        with Client(self.path("lkm.sock")) as client:
+            made = client.ask(CREATE, [(1, b"medical")])
+            self.assertEqual(made.number, RECORD, made.sentence)
+            record = made.fields[1]
+            kek_id = json.loads(record)["kek_id"]
+            self.get(record)
+            self.assertEqual(self.released(), (1, "real", kek_id, self.ids(KMS_GENERATE)[-1]))
+            client.ask(EVICT, [(1, record)])
+            before = len(self.ids(KMS_UNWRAP))
+            self.get(record)
+            self.assertEqual(self.released(), (1, "real", kek_id, self.ids(KMS_UNWRAP)[-1]))
+            self.get(record)  # out of the cache
+            self.assertEqual(self.released(), (1, "real", kek_id, self.ids(KMS_UNWRAP)[-1]))
+            self.assertEqual(len(self.ids(KMS_UNWRAP)), before + 1)
+            rotated = client.ask(ROTATE, [(1, record)])
+            self.assertEqual(rotated.number, RECORD, rotated.sentence)
+        self.get(rotated.fields[1], (3, u32(2)))
+        self.assertEqual(self.released(), (2, "real", kek_id, self.ids(KMS_UNWRAP)[-1]))
 
 
 class Aws(OfTheServer, test_providers.ProviderCase):

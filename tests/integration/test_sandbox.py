@@ -4,7 +4,9 @@ import os
 import platform
 import pwd
 import signal
+import socket
 import subprocess
+import tempfile
 import unittest
 
 from daemons import DaemonCase
@@ -62,6 +64,97 @@ class Calls(Case):
         self.assertEqual(done.stdout, "killed\n")
 
 
+def landlock_abi():
+    return int(subprocess.run([HELPER, "abi"], stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True).stdout)
+
+
+@unittest.skipIf(UNCONFINED, "only the program as shipped has a sandbox")
+class Files(Case):
+    def setUp(self):
+        super().setUp()
+        self.abi = landlock_abi()
+        if not self.abi:
+            self.skipTest("this kernel has no Landlock")
+        for folder in ("etc", "etc/lkmd.conf.d", "elsewhere", "log", "run", "other"):
+            os.mkdir(self.path(folder))
+        for name in ("etc/lkmd.conf", "elsewhere/real.conf", "elsewhere/secret", "other/secret", "log/audit.jsonl"):
+            self.write(name, "")
+        os.symlink(self.path("elsewhere/real.conf"), self.path("etc/lkmd.conf.d/link.conf"))
+
+    def attempt(self, *actions, socket=""):
+        """Each of @actions in turn, confined as lkmd is. Return: {action: error}, with "0" for what was done."""
+        done = subprocess.run([HELPER, "files", self.path("etc/lkmd.conf"), self.path("log/audit.jsonl"), socket, *actions], stdout=subprocess.PIPE,
+                              text=True, timeout=TIMEOUT, check=True)
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+    def assert_all(self, outcomes, error):
+        self.assertEqual({action: outcome for action, outcome in outcomes.items() if outcome != error}, {})
+
+    def test_configuration_names_and_proc_are_read(self):
+        actions = [f"read:{path}" for path in (self.path("etc/lkmd.conf"), self.path("etc/lkmd.conf.d"), self.path("etc/lkmd.conf.d/link.conf"), "/etc/passwd",
+                                               "/etc/group", "/proc/self/status", "/proc/1/cgroup")]
+        self.assert_all(self.attempt(*actions), "0")
+
+    def test_a_configuration_that_took_the_name_of_the_first_one_is_read(self):
+        made = self.path("etc/lkmd.conf")
+        os.rename(self.path("elsewhere/real.conf"), self.path("etc/new"))
+        reader = subprocess.Popen([HELPER, "files", made, self.path("log/audit.jsonl"), "", f"read:{made}", "wait:", f"read:{made}"], stdout=subprocess.PIPE,
+                                  stdin=subprocess.PIPE)
+        self.addCleanup(self.finish, reader)
+        self.assertEqual(reader.stdout.readline().decode(), f"read:{made} 0\n")
+        os.rename(self.path("etc/new"), made)
+        self.assertIn(f"read:{made} 0\n", reader.communicate(b"\n", timeout=TIMEOUT)[0].decode())
+
+    def test_nothing_else_is_read(self):
+        secrets = [path for path in ("/etc/shadow", "/etc/ssl/openssl.cnf", "/root", "/", "/dev/urandom", "/usr/bin/env") if os.path.exists(path)]
+        self.assert_all(self.attempt(*(f"read:{path}" for path in (self.path("other/secret"), self.path("other"), self.path("run"), *secrets))), "EACCES")
+
+    def test_the_log_is_kept_in_its_folder(self):
+        log = self.path("log/audit.jsonl")
+        actions = [f"read:{log}", f"write:{log}", f"truncate:{log}", f"rename:{log}:{log}.1", f"create:{log}", f"remove:{log}.1", f"read:{self.path('log')}"]
+        self.assert_all(self.attempt(*actions), "0")
+
+    def test_nothing_is_written_elsewhere(self):
+        secret = self.path("other/secret")
+        log = self.path("log/audit.jsonl")
+        actions = [f"write:{secret}", f"create:{self.path('other/new')}", f"remove:{secret}", f"write:{self.path('etc/lkmd.conf')}", f"create:{self.path('etc/x.conf')}",
+                   f"folder:{self.path('log/folder')}", f"link:{self.path('log/link')}", f"execute:{log}", "write:/dev/null", "execute:/bin/true",
+                   f"bind:{self.path('run/sock')}", f"bind:{self.path('log/sock')}", "write:/proc/self/oom_score_adj"]
+        if self.abi >= 3:
+            actions += [f"truncate:{secret}", f"truncate:{self.path('etc/lkmd.conf')}"]
+        self.assert_all(self.attempt(*actions), "EACCES")
+        # From one folder to another: "not the same file system", as for every program that may copy instead.
+        self.assert_all(self.attempt(f"rename:{log}:{self.path('other/log')}", f"rename:{secret}:{self.path('log/secret')}"), "EACCES" if self.abi >= 2 else "EXDEV")
+
+    def test_a_socket_that_it_has_bound_is_removed_and_no_other_one_made(self):
+        path = self.path("run/lkm.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+        self.assert_all(self.attempt(f"remove:{path}", socket=path), "0")
+        self.assert_all(self.attempt(f"bind:{path}", f"create:{path}", f"folder:{path}", f"read:{self.path('run')}", socket=path), "EACCES")
+
+    def test_sockets_in_files_are_reached(self):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self.path("other/kms.sock"))
+            listener.listen()
+            self.assert_all(self.attempt(f"connect:{self.path('other/kms.sock')}"), "0")
+
+    def test_no_tcp(self):
+        if self.abi < 4:
+            self.skipTest("this kernel's Landlock does not know networks")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.assert_all(self.attempt(f"connect-tcp:{listener.getsockname()[1]}", "bind-tcp:0", "bind-tcp:4711"), "EACCES")
+
+    def test_no_signal_and_no_abstract_socket_outside(self):
+        if self.abi < 6:
+            self.skipTest("this kernel's Landlock does not know scopes")
+        with socket.socket(socket.AF_UNIX) as listener:
+            name = "lkm-test-" + os.path.basename(self.directory)
+            listener.bind("\0" + name)
+            listener.listen()
+            self.assert_all(self.attempt(f"connect:@{name}", f"signal:{os.getpid()}"), "EPERM")
+
+
 @unittest.skipIf(UNCONFINED, "only the program as shipped has a sandbox")
 class Inside(DaemonCase):
     def reload(self):
@@ -85,6 +178,7 @@ class Inside(DaemonCase):
         self.assertEqual(seen["seccomp"], "kill-process")
         self.assertEqual(seen["seccomp_calls"], len(helper("list")))
         self.assertEqual(seen["network"], "unix")
+        self.assertEqual(seen["landlock_abi"], landlock_abi())
         self.assertIs(seen["no_new_privs"], True)
         self.assertIs(seen["dumpable"], False)
         self.assertEqual(seen["core_limit"], 0)
@@ -108,14 +202,48 @@ class Inside(DaemonCase):
         self.assertEqual(client.ask(GET, [(1, record)]).number, KEY)
         self.assertIs(self.status(client)["reload_failed"], True)
 
-    def test_lkmd_does_not_serve_where_the_filter_is_not_taken(self):
+    def test_another_audit_file_asks_for_a_restart(self):
+        client = self.client()
+        record = self.create(client)
+        text = self.read(self.config)
+        self.write("lkmd.conf", text.replace("audit.jsonl", "other.jsonl"))
+        said = self.reload()
+        self.assertIn("restart lkmd", said)
+        self.assertIn("audit.jsonl", said)
+        self.assertEqual(client.ask(GET, [(1, record)]).number, KEY)
+        self.assertFalse(os.path.exists(self.path("other.jsonl")))
+        self.assertEqual(self.status(client)["audit"]["file"], self.path("audit.jsonl"))
+
+    def test_a_configuration_outside_of_its_folder_asks_for_a_restart(self):
+        if not landlock_abi():
+            self.skipTest("this kernel has no Landlock")
+        os.mkdir(self.path("lkmd.conf.d"))
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as outside:
+            os.symlink(outside.name, self.path("lkmd.conf.d/new.conf"))
+            said = self.reload()
+        self.assertIn("restart lkmd", said)
+        self.assertIn("new.conf", said)
+
+    def refused(self, call):
         self.finish(self.lkmd)
-        done = subprocess.run([HELPER, "refused", program("lkmd"), "--config", self.config], stderr=subprocess.PIPE, text=True, timeout=TIMEOUT,
+        done = subprocess.run([HELPER, "refused", call, program("lkmd"), "--config", self.config], stderr=subprocess.PIPE, text=True, timeout=TIMEOUT,
                               check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("cannot enter the sandbox", done.stderr)
-        self.assertIn("permit seccomp(2)", done.stderr)
         self.assertFalse(os.path.exists(self.socket))
+        return done.stderr
+
+    def test_lkmd_does_not_serve_where_the_filter_is_not_taken(self):
+        self.assertIn("permit seccomp(2)", self.refused("seccomp"))
+
+    def test_lkmd_does_not_serve_where_landlock_is_not_permitted(self):
+        self.assertIn("permit landlock_create_ruleset(2)", self.refused("landlock"))
+
+    def test_lkmd_serves_where_there_is_no_landlock(self):
+        self.finish(self.lkmd)
+        self.lkmd = self.start_ready("lkmd", (HELPER, "refused", "missing"))
+        self.assertEqual(self.status(self.client())["sandbox"]["landlock_abi"], 0)
+        self.assertIn("no Landlock", self.lkmd.stderr.readline().decode())
 
 
 if __name__ == "__main__":

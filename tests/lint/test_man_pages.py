@@ -85,7 +85,7 @@ class ManPages(unittest.TestCase):
 
     def test_completion_offers_what_lkmctl_knows(self):
         script, text = read("packaging/completions/lkmctl"), help_of("lkmctl")
-        words = dict(re.findall(r"\b(commands|kek)='([^']*)'", script))
+        words = dict(re.findall(r"\b(commands|kek|audit)='([^']*)'", script))
         offered = [name for name in words.pop("commands").split() if name not in words]
         offered += [f"{group} {name}" for group, names in words.items() for name in names.split()]
         self.assertEqual(offered, commands_of_lkmctl())

@@ -164,6 +164,7 @@ START_TEST(what_the_formatter_would_not_write_is_refused)
                 { "\\u00fc", "\\u0000" },
                 { "\\u000a", "\\n" },
                 { "\\u000a", "\n" },
+                { "Z\\u00fc", "\001\\u00fc" },
                 { "\\ud83d\\udd11", "\\ud83d" },
                 { "\\ud83d\\udd11", "\\udd11\\ud83d" },
                 { "\"medical\"", "\"\"" },

@@ -67,6 +67,8 @@ START_TEST(defaults_are_those_of_the_table)
 
         ck_assert_str_eq(c->socket, "/run/lkm/lkm.sock");
         ck_assert_uint_eq(c->socket_mode, 0666);
+        ck_assert_ptr_null(c->admin_socket);
+        ck_assert_uint_eq(c->admin_socket_mode, 0600);
         ck_assert_uint_eq(c->cache_keys, 4096);
         ck_assert_uint_eq(c->scopes[0].cache_ttl_usec, 900 * USEC_PER_SEC);
         ck_assert_uint_eq(c->scopes[0].stale_grace_usec, 0);
@@ -125,6 +127,8 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\ncache_keys = 4096x\n", 2, "number from 1");
         refuse("[lkmd]\nsocket_mode = 999\n", 2, "octal");
         refuse("[lkmd]\nkms_timeout = 5\n", 2, "unit");
+        refuse("[lkmd]\nsocket = /a\nadmin_socket = /a\n", 0, "the same path");
+        refuse("[lkmd]\nadmin_socket_mode = 0888\n", 2, "octal");
         refuse("[lkmd]\nlog_level = loud\n", 2, "debug");
         refuse("[lkmd]\nadmin = user:nobody-of-this-name\n", 2, "no such user");
         refuse("[lkmd]\nadmin = root\n", 2, "user:NAME");
