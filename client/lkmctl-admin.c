@@ -20,6 +20,9 @@ static const struct {
         { "socket", "sockets.ordinary", SHOW_PLAIN },
         { "socket of administrators", "sockets.admin", SHOW_PLAIN },
         { "connections", "connections", SHOW_PLAIN },
+        { "connections refused", "users.refused", SHOW_PLAIN },
+        { "accepts failed", "users.accept_failures", SHOW_PLAIN },
+        { "users", "users.count", SHOW_PLAIN },
         { "leases", "leases.held", SHOW_PLAIN },
         { "databases being rotated", "leases.quiesced", SHOW_PLAIN },
         { "keys cached", "cache.keys", SHOW_PLAIN },
@@ -54,6 +57,37 @@ static const struct {
         { "audit last error", "audit.last_error", SHOW_PLAIN },
 };
 
+static const struct {
+        const char *title, *member;
+} user_columns[] = {
+        { "UID", "uid" }, { "CONNECTIONS", "connections" }, { "REQUESTS", "requests" }, { "BYTES", "bytes" }, { "REFUSED", "refused" },
+};
+
+/* Who uses the daemon, those with the most connections first. */
+static void status_users(json_t *users)
+{
+        _cleanup_(table_deinit) struct table table = { .n_columns = ELEMENTSOF(user_columns) };
+        const char *cells[ELEMENTSOF(user_columns)];
+        char texts[ELEMENTSOF(user_columns)][SHOW_MAX];
+        json_t *user;
+        size_t i;
+
+        if (json_array_size(users) == 0)
+                return;
+        for (size_t k = 0; k < ELEMENTSOF(user_columns); k++)
+                cells[k] = user_columns[k].title;
+        table_add(&table, cells);
+        json_array_foreach (users, i, user) {
+                for (size_t k = 0; k < ELEMENTSOF(user_columns); k++) {
+                        show_json(texts[k], json_object_get(user, user_columns[k].member), SHOW_PLAIN);
+                        cells[k] = texts[k];
+                }
+                table_add(&table, cells);
+        }
+        putchar('\n');
+        table_print(&table);
+}
+
 int command_status(struct ctl *c)
 {
         const union message request = { .status = { .number_ = MESSAGE_STATUS } };
@@ -75,6 +109,7 @@ int command_status(struct ctl *c)
                 table_add(&table, (const char *[]){ status_lines[i].label, text });
         }
         table_print(&table);
+        status_users(json_find(report, "users.top"));
         return ctl_flush();
 }
 

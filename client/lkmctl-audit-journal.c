@@ -56,7 +56,7 @@ static int add_match(sd_journal *journal, const char *name, const char *value)
 
 static int journal_open(sd_journal **ret_journal, const char *folder, const char *path, uid_t owner)
 {
-        const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        _cleanup_(freep) char *real = realpath(path, NULL);
         char uid[16];
         int r;
 
@@ -66,8 +66,8 @@ static int journal_open(sd_journal **ret_journal, const char *folder, const char
         r = sd_journal_open(ret_journal, SD_JOURNAL_LOCAL_ONLY);
         if (r >= 0)
                 r = add_match(*ret_journal, "LKM_AUDIT_FILE", path);
-        if (r >= 0) /* or the last part of it */
-                r = add_match(*ret_journal, "LKM_AUDIT_FILE", name);
+        if (r >= 0 && real) /* or: lkmd knows it by another one */
+                r = add_match(*ret_journal, "LKM_AUDIT_FILE", real);
         if (r >= 0)
                 r = add_match(*ret_journal, "_UID", uid);
         return r;

@@ -133,7 +133,6 @@ static int read_journal(struct judgement *j, const struct ctl *c)
 {
         const char *folder = c->audit.journal;
         char *note = j->note[SOURCE_JOURNAL];
-        _cleanup_(freep) char *path = NULL;
         uint64_t since = 0;
         struct stat st;
         int r = c->audit.since ? audit_time_parse(&since, "since", c->audit.since) : EXIT_CODE_OK;
@@ -144,10 +143,9 @@ static int read_journal(struct judgement *j, const struct ctl *c)
                 snprintf(note, SHOW_MAX, "not asked");
                 return EXIT_CODE_OK;
         }
-        path = realpath(j->log.path, NULL);
         r = stat(j->log.path, &st) < 0 ? -errno : 0;
         if (r == 0)
-                r = audit_journal_read(&j->anchors, SOURCE_JOURNAL, folder, path ? path : j->log.path, st.st_uid, since, &j->n[SOURCE_JOURNAL]);
+                r = audit_journal_read(&j->anchors, SOURCE_JOURNAL, folder, j->log.path, st.st_uid, since, &j->n[SOURCE_JOURNAL]);
         if (r < 0 && folder)
                 return ctl_refuse(EXIT_CODE_RECORD, "cannot read the journal in %s: %s", folder, strerror(-r));
         if (r < 0)

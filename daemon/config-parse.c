@@ -91,6 +91,13 @@ int config_parse_capacity(struct config *config, void *at, const char *value, co
         return 0;
 }
 
+int config_parse_limit(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        if (config_parse_range(at, value, 0, 1000000) < 0)
+                return config_refuse(ret_why, "give a number from 0 to 1000000; 0 is no limit");
+        return 0;
+}
+
 int config_parse_days(struct config *config, void *at, const char *value, const char **ret_why)
 {
         if (config_parse_range(at, value, 1, 36500) < 0)
@@ -168,6 +175,13 @@ int config_parse_size(struct config *config, void *at, const char *value, const 
                 }
         }
         return config_refuse(ret_why, "give a number of bytes, such as 65536, 512K, 64M or 2G; 0 is without limit");
+}
+
+int config_parse_buffer(struct config *config, void *at, const char *value, const char **ret_why)
+{
+        int r = config_parse_size(config, at, value, ret_why);
+
+        return r == 0 && *(uint64_t *)at < 2 * FRAME_MAX ? config_refuse(ret_why, "give at least 144K, two of the longest requests") : r;
 }
 
 int config_parse_audit_sync(struct config *config, void *at, const char *value, const char **ret_why)

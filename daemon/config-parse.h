@@ -19,6 +19,8 @@ int config_parse_path(struct config *config, void *at, const char *value, const 
 int config_parse_name(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_mode(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_capacity(struct config *config, void *at, const char *value, const char **ret_why);
+/** config_parse_limit() - as a capacity, or 0 for none. */
+int config_parse_limit(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_days(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_duration(struct config *config, void *at, const char *value, const char **ret_why);
 /** config_parse_idle() - a duration; 0 means never (USEC_INFINITY). */
@@ -26,6 +28,8 @@ int config_parse_idle(struct config *config, void *at, const char *value, const 
 int config_parse_boolean(struct config *config, void *at, const char *value, const char **ret_why);
 /* Bytes, with K, M or G; 0 = without limit. */
 int config_parse_size(struct config *config, void *at, const char *value, const char **ret_why);
+/* Bytes for buffers: those of two frames at least, so that one gets through. */
+int config_parse_buffer(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_audit_sync(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_log_level(struct config *config, void *at, const char *value, const char **ret_why);
 int config_parse_rules(struct config *config, void *at, const char *value, const char **ret_why);

@@ -106,6 +106,9 @@ struct config {
         uint64_t audit_max_size; /* bytes; 0 = without limit */
         unsigned cache_keys;      /* capacity of the key cache; sizes the arena at start */
         unsigned max_connections;
+        unsigned user_connections, user_requests, user_rate; /* of one uid; 0: as many as others leave, -, any number */
+        uint64_t user_bytes;
+        uint64_t frame_timeout_usec;
         uint64_t kms_timeout_usec;
         enum log_level log_level;
         struct policy_rules admin;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* connection: accept, credentials, reading and writing of one client. What a frame means is request.c's. */
+/* connection: reading and writing of one client. Who it is was found in accept.c, when it is served in turn.c, what a frame means is request.c's. */
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -10,14 +10,12 @@
 #include "proto/stream.h"
 
 enum {
-        OUT_MAX = 256 * 1024,    /* bytes of answers that may wait unsent; more closes the connection */
-        OUT_PAUSE = 64 * 1024,   /* from here on nothing more is read until they are sent */
-        READS_PER_TURN = 8,      /* then the other clients have their turn */
-        ACCEPTS_PER_TURN = 32,
+        OUT_LINGER = 64 * 1024,  /* a connection that is to be closed waits until no more than so many bytes are sent */
+        FRAMES_PER_TURN = 8,     /* then the other users have their turn */
         RELEASED_KEEP = 1024,    /* keys remembered although they were not asked for in the last minute */
 };
 
-static void connection_close(struct connection *c)
+void connection_close(struct connection *c)
 {
         struct lkmd *d = c->daemon;
 
@@ -26,7 +24,10 @@ static void connection_close(struct connection *c)
         connection_give_up_leases(c);
         connection_sum_up_one(c);
         list_unlink(&c->link);
-        d->n_connections--;
+        list_unlink(&c->link_ready);
+        list_unlink(&c->link_due);
+        usage_hold(&d->usage, &d->limits, c->user, &c->held, (struct usage_held){ 0 });
+        usage_disconnect(&d->usage, c->user);
         if (c->readable)
                 event_free(c->readable);
         if (c->writable)
@@ -72,154 +73,179 @@ static bool connection_send(struct connection *c)
                 r = stream_flush(c->stream, MSG_DONTWAIT);
         }
         over = c->closing || (c->ended && list_is_empty(&c->waiting));
-        if (r < 0 || (r == 0 && over) || (c->closing && stream_pending(c->stream) > OUT_PAUSE)) {
+        if (r < 0 || (r == 0 && over) || (c->closing && stream_pending(c->stream) > OUT_LINGER)) {
                 connection_close(c);
                 return false;
         }
         if (r == STREAM_E_AGAIN)
                 event_add(c->writable, NULL);
-        if (stream_pending(c->stream) > OUT_PAUSE)
-                event_del(c->readable);
         return true;
+}
+
+static void connection_mute(struct connection *c, bool muted)
+{
+        if (c->muted == muted)
+                return;
+        c->muted = muted;
+        if (muted)
+                event_del(c->readable);
+        else
+                event_add(c->readable, NULL);
+}
+
+/* ---- what it has in memory, and for how long ---- */
+
+/* Too much. Who does not read his answers does not read this one either. */
+static void connection_refuse_more(struct connection *c, enum usage_outcome outcome, uint64_t now)
+{
+        union message answer = { .error = { .number_ = MESSAGE_ERROR, .code = PROTO_ERROR_QUOTA, .retry_after_msec = USAGE_RETRY_MSEC } };
+        char sentence[USAGE_SENTENCE_MAX];
+
+        turn_tell(c->daemon, c->user, &c->peer, outcome, now);
+        if (stream_pending(c->stream) == 0) {
+                usage_sentence(sentence, outcome, &c->daemon->limits, c->user->uid);
+                answer.error.sentence = bytes_from_string(sentence);
+                if (stream_queue(c->stream, &answer, 0) == 0)
+                        stream_flush(c->stream, MSG_DONTWAIT);
+        }
+        connection_close(c);
+}
+
+/* Count what @c has in buffers after it was served. Return: whether it is still there. */
+static bool connection_account(struct connection *c, uint64_t now)
+{
+        struct usage_held held;
+        int r;
+
+        stream_held(c->stream, &held.n_bytes, &held.n_slots);
+        if (held.n_bytes == 0 && c->held.n_bytes == 0)
+                return true;
+        r = usage_hold(&c->daemon->usage, &c->daemon->limits, c->user, &c->held, held);
+        if (r == 0)
+                return true;
+        connection_refuse_more(c, (enum usage_outcome)r, now);
+        return false;
+}
+
+/* What a client has begun it has to end in time: HELLO, a frame, the taking of its answers. @anew: it did so since. */
+static void connection_watch(struct connection *c, bool anew, uint64_t now)
+{
+        bool owes = !c->greeted || stream_holds_input(c->stream) || stream_pending(c->stream) > 0;
+
+        if (anew || !owes)
+                list_unlink(&c->link_due);
+        if (!owes || !list_is_empty(&c->link_due))
+                return;
+        c->due_usec = clock_add(now, c->daemon->config->frame_timeout_usec);
+        list_append(&c->daemon->due, &c->link_due);
+}
+
+void connection_overdue(struct connection *c, uint64_t now)
+{
+        list_unlink(&c->link_due);
+        if (!list_is_empty(&c->link_ready)) {
+                connection_watch(c, true, now); /* its user is over a limit: it is not its fault */
+                return;
+        }
+        log_debug("connection %llu of uid %u: no whole frame in time, or answers not read", (unsigned long long)c->number, c->peer.uid);
+        connection_close(c);
 }
 
 void connection_flush(struct connection *c)
 {
-        connection_send(c);
+        uint64_t now = clock_boottime_usec();
+
+        if (connection_send(c) && connection_account(c, now))
+                connection_watch(c, false, now);
 }
 
-static void connection_writable(evutil_socket_t fd, short what, void *userdata)
+void connection_writable(evutil_socket_t fd, short what, void *userdata)
 {
         struct connection *c = userdata;
 
-        if (connection_send(c) && stream_pending(c->stream) <= OUT_PAUSE && !c->closing && !c->ended)
-                event_add(c->readable, NULL);
+        if (!connection_send(c) || !connection_account(c, clock_boottime_usec()) || stream_pending(c->stream) > 0)
+                return;
+        list_unlink(&c->link_due);
+        if (c->muted && !c->closing && !c->ended)
+                turn_add(c, false);
 }
 
-/* Take all whole frames. Return: 0, or why the connection must end (-EPROTO, STREAM_E_*). */
-static int connection_take(struct connection *c, uint64_t now)
+/* ---- its turn ---- */
+
+void connection_readable(evutil_socket_t fd, short what, void *userdata)
+{
+        struct connection *c = userdata;
+
+        /* It was told before, and could not be served yet: the kernel need not tell it over and over. */
+        if (!list_is_empty(&c->link_ready))
+                connection_mute(c, true);
+        else
+                turn_add(c, false);
+}
+
+/*
+ * Take frames, as many as one turn may have. Return: 0, or why the connection must end (-EPROTO, STREAM_E_*).
+ * @ret_n: frames; @ret_more: whether there may be more at once
+ */
+static int connection_take(struct connection *c, uint64_t now, unsigned *ret_n, bool *ret_more)
 {
         struct frame_header header;
+        bool received_all = false;
         const uint8_t *data;
         size_t n;
         int r;
 
-        for (;;) {
+        for (*ret_n = 0; *ret_n < FRAMES_PER_TURN && usage_may_ask(c->user, &c->daemon->limits, now) == 0;) {
                 r = stream_next(c->stream, &header, &data, &n);
-                if (r)
-                        return r == STREAM_E_AGAIN ? 0 : r;
-                r = request_begin(c, &header, data, n, now);
-                if (r < 0)
+                if (r == 0) {
+                        ++*ret_n;
+                        usage_pay(c->user, &c->daemon->limits, n, now);
+                        r = request_begin(c, &header, data, n, now);
+                        if (r < 0)
+                                return r;
+                        if (c->closing)
+                                return -ENOBUFS;
+                        continue;
+                }
+                if (r != STREAM_E_AGAIN)
                         return r;
-                if (c->closing)
-                        return -ENOBUFS;
+                if (!received_all)
+                        r = stream_receive(c->stream, MSG_DONTWAIT);
+                if (r == STREAM_E_AGAIN) {
+                        *ret_more = false;
+                        return stream_rest(c->stream);
+                }
+                if (r)
+                        return r;
+                received_all = stream_received_all(c->stream);
         }
-}
-
-static void connection_readable(evutil_socket_t fd, short what, void *userdata)
-{
-        struct connection *c = userdata;
-        uint64_t now = clock_boottime_usec();
-        int r = 0;
-
-        lkmd_expire(c->daemon, now);
-        for (unsigned i = 0; i < READS_PER_TURN && r == 0; i++) {
-                r = stream_receive(c->stream, MSG_DONTWAIT);
-                if (r == 0)
-                        r = connection_take(c, now);
-                if (r == 0 && stream_received_all(c->stream))
-                        break;
-        }
-        if (r == STREAM_E_CLOSED && !list_is_empty(&c->waiting)) {
-                /* The client may have shut down its sending half: it still gets its answers. */
-                event_del(c->readable);
-                c->ended = true;
-                connection_end_leases(c);
-        } else if (r != 0 && r != STREAM_E_AGAIN) {
-                c->closing = true;
-                event_del(c->readable);
-        }
-        connection_send(c);
-}
-
-/* ---- accept ---- */
-
-static int connection_open(struct connection *c)
-{
-        int r = peer_read(&c->peer, c->fd);
-
-        if (r == PEER_E_PROC && !c->daemon->units_hidden) {
-                log_warning("/proc hides the processes of clients, so no rule by unit matches. Mount it without hidepid=, and set ProtectProc=default");
-                c->daemon->units_hidden = true;
-        }
-        if (r >= 0)
-                r = stream_new(&c->stream, c->fd, OUT_MAX);
-        if (r < 0)
-                return r;
-        c->readable = event_new(c->daemon->base, c->fd, EV_READ | EV_PERSIST, connection_readable, c);
-        c->writable = event_new(c->daemon->base, c->fd, EV_WRITE, connection_writable, c);
-        if (!c->readable || !c->writable || event_add(c->readable, NULL) < 0)
-                return -ENOMEM;
+        *ret_more = true;
         return 0;
 }
 
-static void connection_refuse(struct connection *c)
+void connection_turn(struct connection *c, uint64_t now)
 {
-        union message answer = { .error = { .number_ = MESSAGE_ERROR,
-                                            .code = PROTO_ERROR_QUOTA,
-                                            .sentence = bytes_from_string(proto_error_sentence(PROTO_ERROR_QUOTA)) } };
+        bool more = false;
+        unsigned n = 0;
+        int r = connection_take(c, now, &n, &more);
 
-        if (stream_queue(c->stream, &answer, 0) == 0)
-                stream_flush(c->stream, MSG_DONTWAIT);
-        connection_close(c);
-}
-
-static void connection_begin(const struct listener *listener, int fd)
-{
-        struct lkmd *d = listener->daemon;
-        struct connection *c = calloc(1, sizeof(*c));
-        int r;
-
-        if (!c) {
-                close(fd);
-                return;
+        list_unlink(&c->link_ready);
+        if (r == STREAM_E_CLOSED && !list_is_empty(&c->waiting)) {
+                /* The client may have shut down its sending half: it still gets its answers. */
+                c->ended = true;
+                connection_end_leases(c);
+        } else if (r != 0) {
+                c->closing = true;
         }
-        c->daemon = d;
-        c->fd = fd;
-        c->number = ++d->next_connection;
-        c->by_admin_socket = listener->is_admin;
-        list_init(&c->link);
-        list_init(&c->waiting);
-        lease_holder_init(&c->leases, &c->peer);
-        list_append(&d->connections, &c->link);
-        d->n_connections++;
-        r = connection_open(c);
-        if (r < 0) {
-                log_warning("cannot serve a new connection: %s", strerror(-r));
-                connection_close(c);
-        } else if (d->n_connections > d->config->max_connections && !c->by_admin_socket) {
-                connection_refuse(c);
-        }
-}
-
-void connection_accept(evutil_socket_t fd, short what, void *userdata)
-{
-        struct listener *listener = userdata;
-
-        for (unsigned i = 0; i < ACCEPTS_PER_TURN; i++) {
-                int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-                if (client >= 0) {
-                        connection_begin(listener, client);
-                        continue;
-                }
-                if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                        /* Accepting again at once would spin: wait for a close, or a second. */
-                        log_warning("cannot accept more connections: %s. Raise LimitNOFILE= or lower max_connections",
-                                    strerror(errno));
-                        listeners_pause(listener->daemon);
-                }
+        if (!connection_send(c) || !connection_account(c, now))
                 return;
+        connection_watch(c, n > 0, now);
+        if (c->closing || c->ended || stream_pending(c->stream) > 0) {
+                connection_mute(c, true); /* answers that are not read are the end of questions */
+        } else if (more) {
+                turn_add(c, stream_holds_input(c->stream));
+        } else {
+                connection_mute(c, false);
         }
 }
 

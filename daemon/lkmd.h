@@ -21,6 +21,7 @@
 #include "daemon/names.h"
 #include "daemon/policy.h"
 #include "daemon/sandbox.h"
+#include "daemon/usage.h"
 
 struct stream;
 
@@ -66,8 +67,18 @@ struct lkmd {
         bool locked, draining, reload_failed;
         bool units_hidden; /* it has been said that /proc hides clients */
         struct list connections, flights;
-        size_t n_connections, n_flights, n_questions, n_changes;
+        size_t n_flights, n_questions, n_changes;
         uint64_t next_connection, started_usec;
+        struct usage usage;
+        struct usage_limits limits;
+        struct list turns; /* users that have something to be served, by turn */
+        struct list held;  /* those of them that are over a limit and wait */
+        struct list due;   /* connections that have to send or take something, by link_due; the first one is closed first */
+        struct event *turn; /* timer of held and due */
+        uint64_t turn_armed_usec;
+        uint64_t n_descriptors; /* RLIMIT_NOFILE at the start */
+        int spare_fd; /* given up to accept a connection when there is no other descriptor, and refuse it */
+        uint64_t n_accept_failures, accept_tell_usec; /* not in the log again before */
         uint64_t stages[STAGE_COUNT]; /* requests that entered each */
         EVP_MD_CTX *sha256;           /* reused for the digests of records */
 };
@@ -112,6 +123,19 @@ void leases_drain(struct lkmd *d);
 
 /** connection_accept() - libevent callback of a listening socket; @userdata is the struct listener. */
 void connection_accept(evutil_socket_t fd, short what, void *userdata);
+/** accept_spare() - a descriptor to be given up. Return: it, or -1. */
+int accept_spare(void);
+/** turn_start(), turn_stop() - before the first connection, after the last one. */
+int turn_start(struct lkmd *d);
+void turn_stop(struct lkmd *d);
+/** turn_configure() - take the limits of the configuration in force; says in the log when there are too few descriptors for them. */
+void turn_configure(struct lkmd *d);
+/** turn_run() - the daemon's loop: events, then one turn for each user that has something to be served, and so on. Return: 0, or -1 as
+ *  event_base_loop(3). */
+int turn_run(struct lkmd *d);
+/** turn_report() - the member `users` of the status: a json_t. */
+void *turn_report(const struct lkmd *d);
+
 /** connection_sum_up() - write the audit lines of repeated releases since the last call. */
 void connection_sum_up(struct lkmd *d);
 /** connection_close_all() - at the end. */

@@ -142,6 +142,7 @@ static void on_reload(evutil_socket_t fd, short what, void *userdata)
         auditing_reload(d);
         listeners_check(d);
         retime(d);
+        turn_configure(d);
         reload_kms(d);
         log_notice("read %s again, scopes: %zu", d->config_path, config->n_scopes);
         manager_tell(d->manager_fd, "READY=1\nSTATUS=Serving");
@@ -224,6 +225,7 @@ static void on_minute(evutil_socket_t fd, short what, void *userdata)
         timer_read(fd);
         connection_sum_up(userdata);
         auditing_minute(userdata);
+        usage_forget(&((struct lkmd *)userdata)->usage, clock_boottime_usec());
 }
 
 static void on_watchdog(evutil_socket_t fd, short what, void *userdata)
@@ -292,14 +294,15 @@ static int start_events(struct lkmd *d)
         return r;
 }
 
-static void raise_descriptor_limit(void)
+/* Return: how many descriptors there may be. */
+static uint64_t raise_descriptor_limit(void)
 {
-        struct rlimit limit;
+        struct rlimit limit, raised;
 
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-                limit.rlim_cur = limit.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &limit);
-        }
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return UINT64_MAX;
+        raised = (struct rlimit){ limit.rlim_max, limit.rlim_max };
+        return limit.rlim_cur < limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
 }
 
 static int start(struct lkmd *d)
@@ -311,7 +314,7 @@ static int start(struct lkmd *d)
                 log_error("%s", why);
                 return r;
         }
-        raise_descriptor_limit();
+        d->n_descriptors = raise_descriptor_limit();
         r = manager_open(&d->manager_fd);
         if (r < 0)
                 log_warning("cannot reach the service manager at $NOTIFY_SOCKET: %s", strerror(-r));
@@ -331,6 +334,8 @@ static int start(struct lkmd *d)
                 r = lkmd_confine_files(d);
         if (r == 0)
                 r = auditing_start(d);
+        if (r == 0)
+                r = turn_start(d);
         return r < 0 ? r : start_events(d);
 }
 
@@ -349,8 +354,10 @@ static void stop(struct lkmd *d)
         }
         stop_periodic(d->minute);
         stop_periodic(d->watchdog);
+        turn_stop(d);
         if (d->kms)
                 kms_link_free(d->kms);
+        usage_deinit(&d->usage); /* requests that waited there were counted */
         if (d->expiry_fd >= 0)
                 close(d->expiry_fd);
         EVP_MD_CTX_free(d->sha256);
@@ -365,13 +372,17 @@ static void stop(struct lkmd *d)
 
 static int run(const char *config_path)
 {
-        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
+        struct lkmd d = { .expiry_fd = -1, .manager_fd = -1, .spare_fd = -1, .armed_usec = USEC_INFINITY, .turn_armed_usec = USEC_INFINITY, .audit_journal = { .fd = -1 } };
         struct config_error error = { 0 };
         int r;
 
         list_init(&d.connections);
         list_init(&d.flights);
         list_init(&d.audit_waiters);
+        list_init(&d.turns);
+        list_init(&d.held);
+        list_init(&d.due);
+        usage_init(&d.usage);
         leases_start(&d);
         d.config_path = strdup(config_path);
         r = d.config_path ? lkmd_read_config(&d, &d.config, &error) : -ENOMEM;
@@ -386,7 +397,7 @@ static int run(const char *config_path)
         if (r == 0) {
                 log_info("serving %s, scopes: %zu", d.config->socket, d.config->n_scopes);
                 manager_tell(d.manager_fd, "READY=1\nSTATUS=Serving");
-                r = event_base_dispatch(d.base);
+                r = turn_run(&d);
         }
         stop(&d);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

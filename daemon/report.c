@@ -84,12 +84,12 @@ int report_status(struct request *r)
         uint64_t uptime = (r->now_usec - d->started_usec) / USEC_PER_SEC;
 
         return request_report(
-                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
+                r, json_pack("{s:s, s:i, s:i, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
                              LKM_VERSION, "protocol", PROTOCOL_VERSION_MAX, "pid", (int)r->daemon->pid, "uptime_seconds",
                              json_count(uptime), "locked", d->locked, "reload_failed", d->reload_failed, "arena", report_arena(),
                              "cache", report_cache(d), "flights", json_count(d->n_flights), "connections",
-                             json_count(d->n_connections), "kms", report_kms(d), "audit", auditing_report(d, r->now_usec),
-                             "leases", report_leases(d), "sockets", listeners_report(d), "sandbox", sandbox_report(&d->sandbox), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
+                             json_count(d->usage.n_connections), "kms", report_kms(d), "audit", auditing_report(d, r->now_usec),
+                             "leases", report_leases(d), "users", turn_report(d), "sockets", listeners_report(d), "sandbox", sandbox_report(&d->sandbox), "stages", report_stages(d), "scopes", report_scopes(d), "configuration", d->config_path));
 }
 
 /* ---- LIST ---- */

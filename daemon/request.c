@@ -217,6 +217,8 @@ static void request_deinit(struct request *r)
                 list_unlink(&r->link_connection);
                 r->connection->n_waiting -= r->waits;
         }
+        if (r->waits)
+                usage_answered(r->user);
         list_unlink(&r->link);
         change_free(r->change);
         secret_unref(r->key);
@@ -260,6 +262,8 @@ int request_wait(struct request *r, struct list *waiters)
         list_append(waiters, &waiting->link);
         list_append(&r->connection->waiting, &waiting->link_connection);
         r->connection->n_waiting++;
+        waiting->user = r->connection->user;
+        usage_waits(waiting->user);
         waiting->message = NULL;
         waiting->entry = waiting->kept;
         waiting->flight = NULL;

@@ -20,6 +20,12 @@ struct connection {
         int fd;
         struct stream *stream;
         struct event *readable, *writable;
+        bool muted; /* `readable` is not waited for: it is known that there is something, or nothing more is taken */
+        struct usage_user *user;
+        struct usage_held held;
+        struct list link_ready; /* in the user's, while there is something to be served */
+        struct list link_due;   /* while HELLO, the rest of a frame, or the taking of an answer is waited for */
+        uint64_t due_usec;
         struct peer peer;
         uint64_t number; /* for the audit log */
         bool by_admin_socket; /* not: that its peer is an administrator */
@@ -40,6 +46,7 @@ struct request {
         struct list link_connection;
         uint32_t id;
         uint16_t number; /* enum message_number */
+        struct usage_user *user; /* who asked; of those that wait only */
         const struct stage *stage;
         const union message *message; /* valid until the request first waits */
         uint64_t now_usec;
@@ -103,5 +110,19 @@ void connection_tell(struct connection *c);
 void connection_end_leases(struct connection *c);
 /** connection_give_up_leases() - it is closing, and its requests are orphans already. */
 void connection_give_up_leases(struct connection *c);
+/** connection_readable(), connection_writable() - libevent callbacks; @userdata is the struct connection. */
+void connection_readable(evutil_socket_t fd, short what, void *userdata);
+void connection_writable(evutil_socket_t fd, short what, void *userdata);
+/** connection_close() - also for one that has not been opened in whole. */
+void connection_close(struct connection *c);
+/** connection_turn() - serve @c for one turn. It is out of its user's queue afterwards, or at the end of it, or still at the head when it has
+ *  frames at hand; or gone. */
+void connection_turn(struct connection *c, uint64_t now);
+/** connection_overdue() - @c did not do in time what it has to. */
+void connection_overdue(struct connection *c, uint64_t now);
+/** turn_add() - @c has something to be served. @first: it was in the middle of it. */
+void turn_add(struct connection *c, bool first);
+/** turn_tell() - say in the logs that @user is over a limit, once a minute. @peer: of whom. */
+void turn_tell(struct lkmd *d, struct usage_user *user, const struct peer *peer, enum usage_outcome outcome, uint64_t now);
 /** connection_flush() - a request answered outside the connection's own turn: send it. */
 void connection_flush(struct connection *c);

@@ -36,6 +36,8 @@ struct stream {
         uint8_t *in_data; /* a view of @in */
         size_t in_begin;
         size_t in_end;
+        uint8_t start[FRAME_HEADER_SIZE]; /* the begin of a header, taken out of @in while nothing more comes */
+        size_t n_start;
 
         uint8_t *big; /* a frame that does not fit @in, in heap; NULL otherwise */
         size_t big_size;
@@ -134,6 +136,9 @@ static int in_prepare(struct stream *s)
                 if (r < 0)
                         return r;
                 s->in_data = secret_view_begin(s->in);
+                memcpy(s->in_data, s->start, s->n_start);
+                s->in_end = s->n_start;
+                s->n_start = 0;
         }
         if (!s->received_all)
                 secret_resize(s->in, SECRET_LARGE_MAX);
@@ -275,6 +280,51 @@ int stream_next(struct stream *s, struct frame_header *ret_header, const uint8_t
 bool stream_received_all(const struct stream *s)
 {
         return s->received_all;
+}
+
+int stream_rest(struct stream *s)
+{
+        struct frame_header header;
+        size_t n;
+        int r;
+
+        in_consume(s);
+        if (!s->in)
+                return 0;
+        n = s->in_end - s->in_begin;
+        r = frame_header_unpack(&header, s->in_data + s->in_begin, n);
+        if (r == FRAME_E_INCOMPLETE) {
+                memcpy(s->start, s->in_data + s->in_begin, n);
+                s->n_start = n;
+                in_release(s);
+        } else if (r == 0 && header.length > n && !(message_flags(header.number) & MESSAGE_FLAG_KEY)) {
+                r = in_move_to_big(s, header.length);
+                return r < 0 ? r : 0;
+        }
+        return 0;
+}
+
+bool stream_holds_input(const struct stream *s)
+{
+        return s->big || s->n_start > 0 || s->in_end - s->in_begin > s->n_taken;
+}
+
+void stream_held(const struct stream *s, size_t *ret_bytes, unsigned *ret_slots)
+{
+        size_t heap = s->big_size;
+        unsigned slots = s->in != NULL;
+        struct list *node;
+
+        for (node = s->out.next; node != &s->out; node = node->next) {
+                const struct block *b = list_entry(node, struct block, node);
+
+                if (b->secret)
+                        slots++;
+                else
+                        heap += b->capacity;
+        }
+        *ret_bytes = heap + slots * (size_t)SECRET_LARGE_MAX;
+        *ret_slots = slots;
 }
 
 /* ---- out ---- */

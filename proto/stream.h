@@ -44,6 +44,17 @@ int stream_next(struct stream *s, struct frame_header *ret_header, const uint8_t
  *  find nothing. */
 bool stream_received_all(const struct stream *s);
 
+/**
+ * stream_rest() - the peer has sent nothing more for now: give back the slot of the arena
+ * What is there of a frame that carries no key moves to heap, where its whole length is allocated; the begin of a frame with a key, and whole
+ * frames that nobody took, keep the slot. Return: 0 or -ENOMEM.
+ */
+int stream_rest(struct stream *s);
+/** stream_holds_input() - whether bytes were received that nobody took: the begin of a frame, or whole ones. */
+bool stream_holds_input(const struct stream *s);
+/** stream_held() - what the stream has in memory, both ways: bytes, slots included, and slots of the arena. */
+void stream_held(const struct stream *s, size_t *ret_bytes, unsigned *ret_slots);
+
 /** stream_queue() - pack @message for sending. Return: 0; -ENOBUFS when @out_max or the arena is exhausted; as message_pack(). */
 int stream_queue(struct stream *s, const union message *message, uint32_t request_id);
 /** stream_flush() - send what waits. @flags: MSG_DONTWAIT or 0; MSG_NOSIGNAL is added. Return: 0 when all is sent; STREAM_E_AGAIN; -errno. */

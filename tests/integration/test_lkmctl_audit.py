@@ -18,7 +18,8 @@ from daemons import DaemonCase
 from support import BUILD, TIMEOUT, WRAPPER, Case
 
 LKMCTL = os.path.join(BUILD, "client/lkmctl")
-MAN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/man/lkm-audit.5.scd")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+MAN = os.path.join(ROOT, "packaging/man/lkm-audit.5.scd")
 REMOTE = "/lib/systemd/systemd-journal-remote"
 GOOD, TAMPERED, USAGE, UNREADABLE = 0, 1, 2, 5
 DATABASES = ("6ba7b810-9dad-41d1-80b4-00c04fd430c8", "123e4567-e89b-42d3-a456-426614174000")
@@ -215,25 +216,49 @@ class Verify(AuditCase):
         self.assertEqual(done.returncode, UNREADABLE, done)
         self.assertIn("Ask as root or as a user who may read it", done.stderr)
 
-    @unittest.skipUnless(os.path.exists(REMOTE), "needs systemd-journal-remote, to make a journal")
-    def test_checkpoints_of_a_journal_are_compared(self):
-        entries = ""
-        for i, seq in enumerate((10, 20, 30)):
-            entries += (f"__REALTIME_TIMESTAMP={(int(time.time()) - 100 + i) * 1000000}\n__MONOTONIC_TIMESTAMP={i + 1}\n_BOOT_ID={'0123456789abcdef' * 2}\n"
-                        f"MESSAGE=audit checkpoint {seq} {self.hash(seq)}\nLKM_AUDIT_SEQ={seq}\nLKM_AUDIT_HASH={self.hash(seq)}\n"
-                        f"LKM_AUDIT_FILE=/var/log/lkm/audit.jsonl\n\n")
-        os.mkdir(self.path("journal"))
+class Journal(AuditCase):
+    def setUp(self):
+        super().setUp()
+        if not os.path.exists(REMOTE):
+            self.skipTest("needs systemd-journal-remote, to make a journal")
+
+    def journal(self, *checkpoints):
+        """A folder with a journal of (number, hash, path of the log, uid of who sent it)."""
+        entries = "".join(f"__REALTIME_TIMESTAMP={(int(time.time()) - 100 + i) * 1000000}\n__MONOTONIC_TIMESTAMP={i + 1}\n_BOOT_ID={'0123456789abcdef' * 2}\n"
+                          f"_UID={uid}\nMESSAGE=audit checkpoint {seq} {told}\nLKM_AUDIT_SEQ={seq}\nLKM_AUDIT_HASH={told}\nLKM_AUDIT_FILE={path}\n\n"
+                          for i, (seq, told, path, uid) in enumerate(checkpoints))
+        os.makedirs(self.path("journal"))
         subprocess.run([REMOTE, "-o", self.path("journal/system.journal"), "-"], input=entries.encode(), check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                        timeout=TIMEOUT)
-        told = json.loads(self.audit("verify", "--json", "--journal", self.path("journal")))
+        return self.path("journal")
+
+    def verify_by(self, journal, *arguments, code=GOOD):
+        return json.loads(self.audit("verify", "--json", "--journal", journal, *arguments, code=code))
+
+    def test_that_of_another_machine_is_compared(self):
+        journal = self.journal(*((seq, self.hash(seq), "/var/log/lkm/audit.jsonl", 990) for seq in (10, 20, 30)), (25, "0" * 64, "/var/log/lkm/other.jsonl", 990))
+        told = self.verify_by(journal)
         self.assertEqual((told["anchors"]["journal"]["count"], told["proved"], told["limit"]), (3, 30, ""))
         self.records[14]["uid"] = 4711
         self.put(chain(self.records))
-        told = json.loads(self.audit("verify", "--json", "--journal", self.path("journal"), code=TAMPERED))
+        told = self.verify_by(journal, code=TAMPERED)
         self.assertEqual((told["fault"]["kind"], told["fault"]["sequence"], told["fault"]["since"]), ("rechained", 20, 11))
         # Begun anew on purpose: who knows when says so.
-        told = json.loads(self.audit("verify", "--json", "--journal", self.path("journal"), "--since", "-10s"))
-        self.assertEqual(told["anchors"]["journal"]["count"], 0)
+        self.assertEqual(self.verify_by(journal, "--since", "-10s")["anchors"]["journal"]["count"], 0)
+
+    def test_of_this_machines_own_only_what_the_owner_of_the_log_sent_counts(self):
+        journal = self.journal((10, self.hash(10), self.log, 0), (20, "0" * 64, self.log, 1000), (20, self.hash(20), self.log, 0), (30, "0" * 64, "/var/log/audit.jsonl", 0))
+        place = """mount -t tmpfs tmpfs /var/log && mkdir -p "/var/log/journal/$(cat /etc/machine-id)" &&
+                   cp "$0/system.journal" "/var/log/journal/$(cat /etc/machine-id)" && exec "$@\""""
+        inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", place, journal]
+        if subprocess.run([*inside, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("needs a mount namespace, and /etc/machine-id, to have a journal of its own")
+        done = self.lkmctl("audit", "verify", "--json", "--file", self.log, prefix=inside)
+        told = json.loads(done.stdout)
+        self.assertEqual((done.returncode, told["anchors"]["journal"]["count"], told["proved"]), (GOOD, 2, 20))
+        self.put(self.lines[:15])
+        done = self.lkmctl("audit", "verify", "--json", "--file", self.log, prefix=inside)
+        self.assertEqual((done.returncode, json.loads(done.stdout)["fault"]["kind"]), (TAMPERED, "cut"))
 
 
 class Show(AuditCase):
@@ -420,6 +445,18 @@ class ManPage(AuditCase):
         done = subprocess.run(["sh", "-ec", self.block("head -n 1")], cwd=self.directory, stdout=subprocess.PIPE, text=True, check=True)
         computed, told = done.stdout.splitlines()
         self.assertEqual((computed.split()[0], told), (self.hash(1), self.hash(1)))
+
+    def test_the_page_has_every_event_that_lkmd_writes(self):
+        with open(MAN) as file:
+            said = re.search(r"^\*event\*\n(.*?)^\*uid\*", file.read(), re.M | re.S).group(1)
+        events = set()
+        for folder in ("daemon", "proto"):
+            for name in os.listdir(os.path.join(ROOT, folder)):
+                if name.endswith((".c", ".h")):
+                    text = self.read(os.path.join(ROOT, folder, name))
+                    events |= set(re.findall(r'(?:\.event = |request_event\(\w+, |#define AUDIT_EVENT_\w+ |number == MESSAGE_\w+ +\? )"([a-z-]+)"', text))
+        self.assertLess({"release", "open", "lock"}, events)
+        self.assertEqual({event for event in events if not re.search(rf"\b{event}\b", said)}, set())
 
     def test_the_page_has_the_members_in_their_order(self):
         with open(MAN) as file:

@@ -70,6 +70,10 @@ START_TEST(defaults_are_those_of_the_table)
         ck_assert_ptr_null(c->admin_socket);
         ck_assert_uint_eq(c->admin_socket_mode, 0600);
         ck_assert_uint_eq(c->cache_keys, 4096);
+        ck_assert_uint_eq(c->user_connections, 0);
+        ck_assert_uint_eq(c->user_bytes, 4 << 20);
+        ck_assert_uint_eq(c->user_rate, 10000);
+        ck_assert_uint_eq(c->frame_timeout_usec, 10 * USEC_PER_SEC);
         ck_assert_uint_eq(c->scopes[0].cache_ttl_usec, 900 * USEC_PER_SEC);
         ck_assert_uint_eq(c->scopes[0].stale_grace_usec, 0);
         ck_assert_uint_eq(c->scopes[0].allow.n, 0);
@@ -125,6 +129,12 @@ START_TEST(every_mistake_is_told_with_its_line)
         refuse("[lkmd]\nnonsense\n", 2, "not a [section]");
         refuse("[lkmd]\ncache_keys = -1\n", 2, "number from 1");
         refuse("[lkmd]\ncache_keys = 4096x\n", 2, "number from 1");
+        refuse("[lkmd]\nuser_requests = 0\n", 2, "number from 1");
+        refuse("[lkmd]\nuser_rate = 1000001\n", 2, "0 is no limit");
+        refuse("[lkmd]\nuser_bytes = 4X\n", 2, "512K, 64M");
+        refuse("[lkmd]\nuser_bytes = 4MB\n", 2, "512K, 64M");
+        refuse("[lkmd]\nuser_bytes = 0M\n", 2, "at least 144K");
+        refuse("[lkmd]\nuser_bytes = 147455\n", 2, "at least 144K");
         refuse("[lkmd]\nsocket_mode = 999\n", 2, "octal");
         refuse("[lkmd]\nkms_timeout = 5\n", 2, "unit");
         refuse("[lkmd]\nsocket = /a\nadmin_socket = /a\n", 0, "the same path");

@@ -323,6 +323,85 @@ START_TEST(without_a_slot_keys_wait_and_other_answers_do_not)
 }
 END_TEST
 
+/* The begin of a frame, and nothing more for now. */
+static void send_begin(const uint8_t *frame, size_t n)
+{
+        ck_assert_int_eq(send(ends[0], frame, n, 0), (ssize_t)n);
+        ck_assert_int_eq(stream_receive(far, MSG_DONTWAIT), 0);
+        ck_assert_int_eq(next(far), STREAM_E_AGAIN);
+        ck_assert_int_eq(stream_rest(far), 0);
+}
+
+START_TEST(the_begin_of_a_frame_holds_no_slot_at_any_length)
+{
+        static uint8_t frame[FRAME_MAX];
+        union message message = get_message(1500);
+        size_t n, bytes;
+        unsigned slots;
+
+        ck_assert_int_eq(message_pack(&message, 9, frame, sizeof(frame), &n), 0);
+        for (size_t i = 1; i < n; i += i < 40 ? 1 : 211) {
+                send_begin(frame, i);
+                ck_assert_uint_eq(large_used(), 0);
+                ck_assert(stream_holds_input(far));
+                stream_held(far, &bytes, &slots);
+                ck_assert_uint_eq(slots, 0);
+                ck_assert_uint_eq(bytes, i < FRAME_HEADER_SIZE ? 0 : n); /* counted in whole before it is there */
+                ck_assert_int_eq(send(ends[0], frame + i, n - i, 0), (ssize_t)(n - i));
+                ck_assert_int_eq(stream_receive(far, MSG_DONTWAIT), 0);
+                expect_get(far, 1500, 9);
+                ck_assert_int_eq(next(far), STREAM_E_AGAIN);
+                ck_assert_int_eq(stream_rest(far), 0);
+                ck_assert(!stream_holds_input(far));
+        }
+}
+END_TEST
+
+START_TEST(one_byte_at_a_time_is_a_frame_in_the_end)
+{
+        static uint8_t frame[FRAME_MAX];
+        union message message = get_message(100);
+        size_t n;
+
+        ck_assert_int_eq(message_pack(&message, 9, frame, sizeof(frame), &n), 0);
+        for (size_t i = 0; i + 1 < n; i++)
+                send_begin(frame + i, 1);
+        ck_assert_int_eq(send(ends[0], frame + n - 1, 1, 0), 1);
+        ck_assert_int_eq(stream_receive(far, MSG_DONTWAIT), 0);
+        expect_get(far, 100, 9);
+        ck_assert_int_eq(next(far), STREAM_E_AGAIN);
+}
+END_TEST
+
+START_TEST(an_end_inside_a_header_that_rests_is_not_orderly)
+{
+        send_begin((const uint8_t[]){ 0, 0 }, 2);
+        close(ends[0]);
+        ends[0] = -1;
+        ck_assert_int_eq(stream_receive(far, MSG_DONTWAIT), STREAM_E_INVALID);
+}
+END_TEST
+
+START_TEST(the_begin_of_a_frame_with_a_key_stays_in_the_arena)
+{
+        static uint8_t frame[FRAME_MAX];
+        struct secret *key;
+        union message message = { .import = { .number_ = MESSAGE_IMPORT } };
+        size_t n, bytes;
+        unsigned slots;
+
+        ck_assert_int_eq(secret_new_random(&key, KEY_SIZE), 0);
+        message.import.key = key;
+        ck_assert_int_eq(message_pack(&message, 9, frame, sizeof(frame), &n), 0);
+        secret_unref(key);
+        send_begin(frame, n - 1);
+        ck_assert_uint_eq(large_used(), 1);
+        stream_held(far, &bytes, &slots);
+        ck_assert_uint_eq(slots, 1);
+        ck_assert_uint_eq(bytes, SECRET_LARGE_MAX);
+}
+END_TEST
+
 START_TEST(a_message_that_cannot_be_packed_says_why)
 {
         union message message = { .get = { .number_ = MESSAGE_GET } };
@@ -364,6 +443,10 @@ int main(void)
         tcase_add_test(c, what_waits_unsent_is_bounded);
         tcase_add_test(c, a_slow_reader_gets_every_byte_in_order);
         tcase_add_test(c, without_a_slot_keys_wait_and_other_answers_do_not);
+        tcase_add_test(c, the_begin_of_a_frame_holds_no_slot_at_any_length);
+        tcase_add_test(c, one_byte_at_a_time_is_a_frame_in_the_end);
+        tcase_add_test(c, an_end_inside_a_header_that_rests_is_not_orderly);
+        tcase_add_test(c, the_begin_of_a_frame_with_a_key_stays_in_the_arena);
         tcase_add_test(c, a_message_that_cannot_be_packed_says_why);
         tcase_add_test(c, a_peer_that_is_gone_is_an_error_and_no_signal);
         suite_add_tcase(suite, c);
