@@ -28,7 +28,7 @@ StateDirectory=clinic
 WorkingDirectory=/var/lib/clinic
 NoNewPrivileges=yes
 ProtectSystem=strict
-ExecStart=/bin/sh -ec '{script}'
+ExecStart=/bin/sh -e /run/{name}.sh
 """
 
 
@@ -93,7 +93,8 @@ class SystemCase(unittest.TestCase):
 
     def clinic(self, script, name="clinic.service", check=True):
         """Run @script as the service of the user clinic. Return: what it wrote to the journal."""
-        self.unit(name, CLINIC.format(script=script))
+        self.machine.write(f"/run/{name}.sh", script)
+        self.unit(name, CLINIC.format(name=name))
         done = self.run_in("systemctl", "start", name, check=False)
         text = self.journal(name, self.show(name, "InvocationID"))
         if check:
