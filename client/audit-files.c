@@ -24,7 +24,7 @@ int audit_files_add(struct audit_files *f, const char *path, int fd, uint64_t fi
                 close(fd);
                 return -ENOMEM;
         }
-        files[f->n++] = (struct audit_file){ .path = copy, .fd = fd, .first = first };
+        files[f->n++] = (struct audit_file){ .path = copy, .fd = fd, .first = first, .order = first };
         return 0;
 }
 
@@ -80,9 +80,28 @@ static uint64_t first_of_name(const char *suffix)
         return last >= first && *suffix == '\0' ? first : 0;
 }
 
+/* ".7", as logrotate(8) names what it has moved away; what else there may be beside a log is somebody's copy. */
+static bool is_moved_away(const char *suffix)
+{
+        return *suffix == '.' && suffix[1] != '\0' && suffix[1 + strspn(suffix + 1, "0123456789")] == '\0';
+}
+
+/* The sequence number of the first line, whether it proves itself or not; 0 when it is no record. */
+static uint64_t first_of_content(int fd)
+{
+        static char text[AUDIT_LINE_MAX], scratch[AUDIT_LINE_MAX];
+        ssize_t n = pread(fd, text, sizeof(text), 0);
+        const char *end = n > 0 ? memchr(text, '\n', (size_t)n) : NULL;
+        struct audit_line line;
+
+        if (!end || audit_line_parse(&line, scratch, (struct bytes){ (const uint8_t *)text, (size_t)(end - text) }) < 0)
+                return 0;
+        return line.seq;
+}
+
 static int compare_files(const void *a, const void *b)
 {
-        uint64_t x = ((const struct audit_file *)a)->first, y = ((const struct audit_file *)b)->first;
+        uint64_t x = ((const struct audit_file *)a)->order, y = ((const struct audit_file *)b)->order;
 
         return x < y ? -1 : x > y;
 }
@@ -93,12 +112,15 @@ static int add_rotated(struct audit_files *f, const char *folder, DIR *directory
         struct dirent *entry;
 
         while ((errno = 0, entry = readdir(directory))) {
-                uint64_t first = strncmp(entry->d_name, base, n_base) == 0 ? first_of_name(entry->d_name + n_base) : 0;
                 _cleanup_(freep) char *path = NULL;
+                uint64_t first, order;
                 struct stat st;
                 int fd;
 
-                if (first == 0)
+                if (strncmp(entry->d_name, base, n_base) != 0)
+                        continue;
+                first = first_of_name(entry->d_name + n_base);
+                if (first == 0 && !is_moved_away(entry->d_name + n_base))
                         continue;
                 if (asprintf(&path, "%s%s", folder, entry->d_name) < 0) {
                         path = NULL;
@@ -109,8 +131,14 @@ static int add_rotated(struct audit_files *f, const char *folder, DIR *directory
                         *ret_failed = TAKE_PTR(path);
                         return fd;
                 }
+                order = first > 0 ? first : first_of_content(fd);
+                if (order == 0) {
+                        close(fd);
+                        continue;
+                }
                 if (audit_files_add(f, path, fd, first) < 0)
                         return -ENOMEM;
+                f->files[f->n - 1].order = order;
         }
         return -errno;
 }

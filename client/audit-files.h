@@ -10,10 +10,12 @@
 struct audit_file {
         char *path;     /* owned */
         int fd;         /* owned */
-        uint64_t first; /* sequence number of its first record, by its name; 0 for the file that is written */
+        uint64_t first; /* sequence number of its first record, by its name; 0 where that does not tell */
+        uint64_t order; /* of the file among the others */
 };
 
-/** A log: the rotated files, oldest first, then the one that is written. */
+/** A log: the rotated files, oldest first, then the one that is written. Rotated are those beside it that lkmd named (AUDIT_ROTATED_FORMAT), and those
+ *  with a number behind the name, as logrotate(8) gives, whose first line is a record. */
 struct audit_files {
         size_t n;
         struct audit_file *files;

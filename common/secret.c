@@ -134,7 +134,7 @@ static int area_map(uint8_t *base, size_t n, int fd, size_t offset, size_t page)
         if (mmap(base, n, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED)
                 return -errno;
         if (madvise(base, n, MADV_DONTDUMP) < 0 || madvise(base, n, MADV_DONTFORK) < 0)
-                return -errno;
+                return -EADV;
         /* mlock2(2), since the sanitizers' runtime turns mlock(2) into nothing. */
         if (fd < 0 && mlock2(base, n, 0) < 0)
                 return -errno;
@@ -161,7 +161,7 @@ static int arena_map(int fd, size_t page)
         if (base == MAP_FAILED)
                 return -errno;
         /* The guards too: a child must find nothing of the arena, so that there is nothing to unmap there. */
-        r = madvise(base, arena.size, MADV_DONTFORK) < 0 ? -errno : 0;
+        r = madvise(base, arena.size, MADV_DONTFORK) < 0 ? -EADV : 0;
         for (size_t i = 0; i < CLASS_COUNT && r == 0; i++) {
                 struct slot_class *class = &arena.class[i];
 
@@ -237,6 +237,11 @@ static int arena_make(size_t n_small, size_t n_large, size_t n_body, const char 
         }
         need = arena_area();
         r = arena_map_any(page);
+        if (r == -EADV) {
+                *ret_error = "Cannot keep the memory for keys out of core dumps and of child processes: madvise(2) is refused. Allow it, with MADV_DONTDUMP and "
+                             "MADV_DONTFORK, in the filter of system calls that this process was started under.";
+                return r;
+        }
         if (r < 0) {
                 snprintf(arena.error, sizeof(arena.error),
                          "Cannot lock %zu bytes of memory for keys (%s). Raise RLIMIT_MEMLOCK to at least %zu bytes "

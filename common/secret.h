@@ -45,7 +45,7 @@ enum secret_backing {
  * Locks and populates every page before it returns, so that a later use cannot fail.
  *
  * Return: 0; -EALREADY when the arena exists; -EINVAL for no small or large slot, or a size that overflows; else the -errno of the
- *         call that failed (-EPERM, -ENOMEM, -EAGAIN when it could not be locked).
+ *         call that failed (-EPERM, -ENOMEM, -EAGAIN when it could not be locked); -EADV when it could not be kept out of core dumps and children.
  */
 int secret_arena_init(size_t n_small, size_t n_large, size_t n_body, const char **ret_error);
 

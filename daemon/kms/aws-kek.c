@@ -37,7 +37,7 @@ static const char *alias_of(const char *key_id)
 static int read_key_id(struct aws_kek *k, const struct config_kek *config, char ret_region[AWS_REGION_MAX + 1],
                        struct sentence *ret_why)
 {
-        const char *id = config->kek_id;
+        const char *id = config->kek_id, *alias = alias_of(id);
         struct aws_arn arn;
         bool is_arn;
 
@@ -51,9 +51,9 @@ static int read_key_id(struct aws_kek *k, const struct config_kek *config, char 
         }
         is_arn = aws_arn_parse(&arn, bytes_from_string(id)) == 0;
         k->form = aws_arn_is_key(bytes_from_string(id)) ? AWS_KEK_BY_ARN
-                  : alias_of(id)                        ? AWS_KEK_BY_ALIAS
+                  : alias                               ? AWS_KEK_BY_ALIAS
                                                         : AWS_KEK_BY_ID;
-        if (k->form == AWS_KEK_BY_ALIAS && has_prefix(alias_of(id), "alias/aws/")) {
+        if (alias && has_prefix(alias, "alias/aws/")) {
                 sentence_set(
                         ret_why,
                         "kek_id = %s of [kek %s] is a key that AWS keeps for its own services. Make a key of your own, and name it or its alias",

@@ -387,12 +387,13 @@ static int start(struct aws_process *p, struct event_base *base, const struct aw
 int aws_process_start(struct aws_process **ret_process, const struct aws_surroundings *around, const char *command, const char *source,
                       uint64_t time_usec, struct aws_way_call *call, struct sentence *ret_why)
 {
-        _cleanup_(aws_process_freep) struct aws_process *p = calloc(1, sizeof(*p));
+        _cleanup_(aws_process_freep) struct aws_process *p = NULL;
         _cleanup_(aws_command_deinit) struct aws_command parsed = { 0 };
         int r = aws_command_parse(&parsed, command, ret_why);
 
         if (r < 0)
                 return r;
+        p = calloc(1, sizeof(*p));
         if (p) {
                 p->call = call;
                 p->time_usec = time_usec;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kill-at: an LD_PRELOAD library for test_kill.py and tests/torture. The process ends by SIGKILL right before its call number KILL_AT among
+ * kill-at: an LD_PRELOAD library for test_kill.py, test_crash.py and tests/torture. The process ends by SIGKILL right before its call number KILL_AT among
  * those below, which are the ones that others can see: files, descriptors, sockets, processes. With KILL_AFTER_ACCEPT, counting begins at the
  * first connection that is accepted. With KILL_IN, it is done only in a process whose program and first argument, without folders and with
- * one space between them, are that; with KILL_PARENT, who started that process is killed together with it. With KILL_COUNT, a file, each process
+ * one space between them, are that; with KILL_BY it ends by SIGSEGV or SIGABRT ("segv", "abrt"), as a bug would end it; with KILL_PARENT, who started that process is killed together with it. With KILL_COUNT, a file, each process
  * writes there at its end what it is and how many calls it made: who was killed does not.
  */
 #include <dlfcn.h>
@@ -52,6 +52,19 @@ __attribute__((__destructor__)) static void kill_at_deinit(void)
         }
 }
 
+static _Noreturn void end(void)
+{
+        static char *volatile nowhere;
+        const char *by = getenv("KILL_BY");
+
+        if (by && strcmp(by, "abrt") == 0)
+                abort();
+        if (by && strcmp(by, "segv") == 0)
+                *nowhere = 1; /* not raise(3): a filter of system calls may forbid that */
+        raise(SIGKILL);
+        _exit(1);
+}
+
 static void count(void)
 {
         n_calls++;
@@ -59,7 +72,7 @@ static void count(void)
                 return;
         if (getenv("KILL_PARENT"))
                 kill(getppid(), SIGKILL);
-        raise(SIGKILL);
+        end();
 }
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -121,6 +122,19 @@ class Verify(AuditCase):
         self.assertEqual((told["first"], told["last"], told["hash"], told["files"], told["fault"]), (1, 30, self.hash(30), 3, None))
         text = self.audit("verify", "--journal", "no")
         self.assertIn("Records 1 to 30 are good: 2026-01-02T03:01:05Z to 2026-01-02T03:30:05Z, in 3 files.", text)
+
+    def test_names_that_logrotate_gives_are_understood_and_copies_are_not_read(self):
+        self.put(self.lines[:10], "audit.jsonl.10")
+        self.put(self.lines[10:15], self.rotated(11, 15))
+        self.put(self.lines[15:22], "audit.jsonl.2")
+        self.put(self.lines[22:])
+        for name in ("audit.jsonl.bak", "audit.jsonl.1.gz", "audit.jsonl.", "audit.jsonl~", "audit.json"):
+            self.put(self.lines[:10], name)
+        self.write("audit.jsonl.3", "something else\n")
+        told = self.verify()
+        self.assertEqual((told["first"], told["last"], told["files"]), (1, 30, 4))
+        self.put(self.lines[3:10], "audit.jsonl.10")
+        self.assert_fault("missing", 1)
 
     def test_each_tampering_is_named(self):
         for kind, sequence, change in (("changed", 12, lambda lines: lines[:11] + [lines[11].replace("medical", "medicbl").replace("billing", "billinh")] + lines[12:]),
@@ -397,6 +411,26 @@ class OfARunningDaemon(DaemonCase):
         self.assertGreater(told["files"], 1)
         self.assertEqual((told["good"], told["first"], told["limit"]), (True, 1, ""))
         self.assertEqual(len(self.lkmctl("show", "--lines", "0", "--event", "release")["records"]), 403)
+
+    def test_a_log_that_is_being_written_and_rotated_is_no_alarm(self):
+        ended = threading.Event()
+
+        def write():
+            while not ended.is_set():
+                self.release(20)
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            files, n = set(), 0
+            while len(files) < 4 or n < 20:
+                told = self.lkmctl("verify")
+                self.assertGreaterEqual(told["last"], told["proved"])
+                self.assertTrue(writer.is_alive())
+                files.add(told["files"])
+                n += 1
+        finally:
+            ended.set()
+            writer.join()
 
     def test_what_is_done_to_the_end_is_found_by_what_the_daemon_knows(self):
         lines, text = self.lines(), self.read(self.log)

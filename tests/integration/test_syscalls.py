@@ -113,6 +113,8 @@ class Syscalls(DaemonCase):
         self.assertEqual(allowed - seen, set(), "on the list, but not used")
         print(f"{len(calls)} calls, {len(seen)} different ones")
         for name, arguments in calls:
+            if arguments.lstrip().startswith((")", ",")):
+                continue  # the end of a call that another thread's came between; its begin was seen
             if name in ("socket", "socketpair"):
                 self.assertTrue(arguments.startswith("AF_UNIX"), arguments)
             if name == "openat":

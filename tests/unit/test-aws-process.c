@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -224,6 +225,15 @@ START_TEST(what_cannot_be_run_is_said_at_once)
 }
 END_TEST
 
+START_TEST(a_command_that_is_refused_costs_no_descriptor)
+{
+        struct sentence why;
+
+        ck_assert_int_eq(aws_process_start(&process, &around, "/bin/x 'open", "test", PLENTY, &outcome.call, &why), -EINVAL);
+        ck_assert_int_ge(fcntl(STDIN_FILENO, F_GETFD), 0);
+}
+END_TEST
+
 START_TEST(one_that_is_not_wanted_any_more_is_ended)
 {
         struct sentence why;
@@ -253,6 +263,7 @@ int main(void)
                 { a_grandchild_that_keeps_the_pipe_holds_nothing_up },
                 { it_inherits_no_descriptor_and_no_variable },
                 { what_cannot_be_run_is_said_at_once },
+                { a_command_that_is_refused_costs_no_descriptor },
                 { one_that_is_not_wanted_any_more_is_ended },
         };
 
