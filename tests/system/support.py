@@ -42,6 +42,7 @@ class SystemCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
+        cls.configured = None
         cls.machine = release.boot(with_compiler=cls.with_compiler)
         cls.addClassCleanup(cls.machine.stop)
         if not cls.installs:
