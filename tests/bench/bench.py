@@ -24,6 +24,7 @@ kms_socket = {directory}/kms.sock
 audit_file = {directory}/audit.jsonl
 audit_sync = batch
 admin = uid:{uid}
+user_rate = 0
 {lkmd}
 [kms]
 idle_exit = 0
