@@ -150,15 +150,32 @@ static int key_from_answer(struct lkm *lkm, union message *answer, struct lkm_ke
         return 0;
 }
 
-static int get(struct lkm *lkm, struct bytes record, const char *scope, uint32_t version, struct lkm_key **ret_key)
+enum { PURPOSE_RECOVER = 1 };
+
+static int ask(struct lkm *lkm, const union message *request, struct lkm_key **ret_key)
 {
-        union message request = {
-                .get = { .number_ = MESSAGE_GET, .record = record, .scope = text_or_none(scope), .version = version }
-        };
         union message answer;
-        int r = connection_call(lkm, &request, MESSAGE_KEY, &answer);
+        int r = connection_call(lkm, request, MESSAGE_KEY, &answer);
 
         return r ? r : key_from_answer(lkm, &answer, ret_key);
+}
+
+static int get(struct lkm *lkm, struct bytes record, const char *scope, uint32_t version, struct lkm_key **ret_key)
+{
+        const union message request = {
+                .get = { .number_ = MESSAGE_GET, .record = record, .scope = text_or_none(scope), .version = version }
+        };
+
+        return ask(lkm, &request, ret_key);
+}
+
+int database_record_recover(struct lkm *lkm, const struct database_record *record, uint32_t version, struct lkm_key **ret_key)
+{
+        const union message request = {
+                .get = { .number_ = MESSAGE_GET, .record = { record->data, record->n }, .version = version, .purpose = PURPOSE_RECOVER }
+        };
+
+        return ask(lkm, &request, ret_key);
 }
 
 int lkm_get(struct lkm *lkm, const void *record, size_t n_record, const char *scope, struct lkm_key **ret_key)

@@ -35,5 +35,7 @@ int database_record_upgraded(struct lkm *lkm, struct database_record *record, st
  *  says. Return: 0 or the error. */
 int database_record_get(struct lkm *lkm, struct database_record *record, struct keyfile_lock *lock, const char *scope, uint32_t version,
                         struct lkm_key **ret_key);
+/** database_record_recover() - the key of @version, whatever its state, by the right to recover databases. Return: 0 or the error. */
+int database_record_recover(struct lkm *lkm, const struct database_record *record, uint32_t version, struct lkm_key **ret_key);
 /** database_path_error() - "cannot WHAT PATH: …". Return: LKM_E_IO. */
 int database_path_error(struct lkm *lkm, const char *what, const char *path, int negative_errno);

@@ -124,7 +124,7 @@ int audit_filter_init(struct audit_filter *ret_filter, const struct ctl *c)
                                   .database = text_or_nothing(o->database),
                                   .event = text_or_nothing(o->event),
                                   .decision = text_or_nothing(o->decision),
-                                  .unit = text_or_nothing(o->unit) };
+                                  .unit = text_or_nothing(c->unit) };
         int r = EXIT_CODE_OK;
 
         if (o->since)

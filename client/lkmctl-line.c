@@ -26,7 +26,9 @@ enum option_bit {
         OPTION_AUDIT_VERIFY = 512,
         OPTION_AUDIT_FILTER = 1024, /* show and export */
         OPTION_LINES = 2048,
-        OPTION_ALWAYS = 4096,
+        OPTION_AS = 4096,
+        OPTION_UNIT = 8192,
+        OPTION_ALWAYS = 16384,
 };
 
 static const struct command {
@@ -47,7 +49,7 @@ static const struct command {
         { "evict", "DB | --id UUID", "wipe a cached key", OPTION_ID, 0, 1, command_evict },
         { "lock", "", "wipe every key and give out none; for administrators", 0, 0, 0, command_lock, .admin = true },
         { "unlock", "", "end lock; for administrators", 0, 0, 0, command_unlock, .admin = true },
-        { "explain", "DB | --scope NAME", "which rule of the policy decides for you", OPTION_SCOPE, 0, 1,
+        { "explain", "DB | --scope NAME", "which rule of the policy decides for you, or for --as USER", OPTION_SCOPE | OPTION_AS | OPTION_UNIT, 0, 1,
           command_explain },
         { "ping", "", "ask whether the daemon answers", 0, 0, 0, command_ping },
         { "check", "DB", "verify DB.key without giving out the key", OPTION_SCOPE, 1, 1, command_check },
@@ -66,8 +68,8 @@ static const struct command {
         { "kek describe", "NAME", "what is known of a KEK; for administrators", 0, 1, 1, command_kek_describe, .admin = true },
         { "kek policy", "NAME", "the least policy to paste at its KMS; for administrators", 0, 1, 1, command_kek_policy, .admin = true },
         { "audit verify", "", "whether the audit log is what lkmd wrote", OPTION_AUDIT | OPTION_AUDIT_VERIFY, 0, 0, command_audit_verify, .each = true, .admin = true },
-        { "audit show", "", "the audit log, for people", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_SCOPE | OPTION_LINES, 0, 0, command_audit_show, .each = true, .admin = true },
-        { "audit export", "", "the audit log, as it is or as CSV", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_SCOPE | OPTION_FORMAT, 0, 0,
+        { "audit show", "", "the audit log, for people", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_UNIT | OPTION_SCOPE | OPTION_LINES, 0, 0, command_audit_show, .each = true, .admin = true },
+        { "audit export", "", "the audit log, as it is or as CSV", OPTION_AUDIT | OPTION_AUDIT_FILTER | OPTION_UNIT | OPTION_SCOPE | OPTION_FORMAT, 0, 0,
           command_audit_export, .each = true, .admin = true },
 };
 
@@ -79,6 +81,7 @@ static const struct {
         { "format", "FORMAT", "of the key: raw, hex (default) or pragma (x'…'); of the audit log: json (default) or csv", OPTION_FORMAT },
         { "force", NULL, "get: write the key to a terminal too; purge: do not ask", OPTION_FORCE },
         { "id", "UUID", "database id instead of a path; for administrators", OPTION_ID },
+        { "as", "USER", "for whom, in all of his groups; for administrators", OPTION_AS },
         { "version", "N", "version of the key", OPTION_VERSION },
         { "due", NULL, "look in folders for the databases whose rotation is due", OPTION_DUE },
         { "to", "NEW", "the new database that is written", OPTION_TO },
@@ -98,7 +101,7 @@ static const struct {
         { "database", "ID", "records about this database, by UUID or label", OPTION_AUDIT_FILTER },
         { "event", "EVENT", "records of this event: release, deny, rotate …", OPTION_AUDIT_FILTER },
         { "decision", "DECISION", "records with this decision: allow or deny", OPTION_AUDIT_FILTER },
-        { "unit", "UNIT", "records about a process of this systemd unit", OPTION_AUDIT_FILTER },
+        { "unit", "UNIT", "records about a process of this systemd unit; explain: as if in it", OPTION_UNIT },
         { "lines", "N", "show: the last N of them (default 100); 0: all", OPTION_LINES },
         { "socket", "PATH", "of lkmd; else $LKM_SOCKET, $XDG_RUNTIME_DIR/lkm/lkm.sock, /run/lkm/lkm.sock; for administrators first "
                             "$LKM_ADMIN_SOCKET, or admin.sock beside those two",
@@ -254,7 +257,7 @@ static int take_audit_option(struct ctl_audit *o, const char *name, const char *
                 const char *name;
                 const char **text;
         } texts[] = { { "file", &o->file },   { "checkpoints", &o->checkpoints }, { "journal", &o->journal }, { "since", &o->since },       { "until", &o->until },
-                      { "user", &o->user },   { "database", &o->database },       { "event", &o->event },     { "decision", &o->decision }, { "unit", &o->unit } };
+                      { "user", &o->user },   { "database", &o->database },       { "event", &o->event },     { "decision", &o->decision } };
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
                 if (strcmp(name, texts[i].name) == 0) {
@@ -289,6 +292,10 @@ static int take_option(struct ctl *c, size_t index, const char *value)
                 c->due = true;
         else if (strcmp(name, "id") == 0)
                 c->id = value;
+        else if (strcmp(name, "as") == 0)
+                c->as = value;
+        else if (strcmp(name, "unit") == 0)
+                c->unit = value;
         else if (strcmp(name, "socket") == 0)
                 c->connect.socket = value;
         else
@@ -448,7 +455,7 @@ int line_parse(struct ctl *c, int argc, char **argv)
                 c->timeout_msec = c->connect.timeout_msec;
                 c->connect.timeout_msec = 0;
         }
-        if (!c->connect.socket && (command->admin || c->id))
+        if (!c->connect.socket && (command->admin || c->id || c->as))
                 c->connect.socket = ctl_admin_socket(c);
         c->run = command->run;
         c->connects_later = command->each;

@@ -62,7 +62,7 @@ static void load_one(struct salvage *s, json_int_t number)
 
         if (s->n_keys == ELEMENTSOF(s->keys))
                 return;
-        r = lkm_load_version(salvage_lkm(s), s->database, (uint32_t)number, &s->keys[s->n_keys]);
+        r = database_record_recover(salvage_lkm(s), &s->change.record, (uint32_t)number, &s->keys[s->n_keys]);
         if (r == 0) {
                 s->n_keys++;
                 return;
@@ -74,7 +74,6 @@ static void load_one(struct salvage *s, json_int_t number)
 /* Every key that can be had. Only without the current one is there nothing to do. */
 static int load_keys(struct salvage *s)
 {
-        struct lkm *lkm = salvage_lkm(s);
         json_int_t current;
         json_t *version;
         size_t i;
@@ -83,7 +82,7 @@ static int load_keys(struct salvage *s)
         if (r)
                 return r;
         current = json_integer_value(json_object_get(s->report, "version"));
-        r = lkm_load_version(lkm, s->database, (uint32_t)current, &s->keys[0]);
+        r = database_record_recover(salvage_lkm(s), &s->change.record, (uint32_t)current, &s->keys[0]);
         if (r)
                 return r;
         s->n_keys = 1;
@@ -204,7 +203,7 @@ static int refuse_unknown(const struct salvage *s, const struct worker_result *r
         return error_set(salvage_lkm(s), LKM_E_MIXED,
                          "%llu of %llu pages fit no key that was tried%s. Nothing was touched. %s.", (unsigned long long)result->n_unknown_pages,
                          (unsigned long long)result->n_pages, s->missing.n_rows ? ", and not every version was" : "",
-                         s->missing.n_rows ? "Have an administrator give you allow_history for the others, or restore a backup" : "Restore the database from a backup");
+                         s->missing.n_rows ? "See to it that the others can be had, or restore a backup" : "Restore the database from a backup");
 }
 
 static void tell(const struct salvage *s, const struct worker_result *result)

@@ -34,7 +34,7 @@ struct ctl_adopt {
 
 /** What only `audit` takes. */
 struct ctl_audit {
-        const char *file, *checkpoints, *journal, *since, *until, *user, *database, *event, *decision, *unit; /* NULL: not given */
+        const char *file, *checkpoints, *journal, *since, *until, *user, *database, *event, *decision; /* NULL: not given */
         uint32_t lines;
         bool has_lines;
 };
@@ -44,7 +44,7 @@ struct ctl {
         struct lkm *lkm; /* connected before a command runs, unless @connects_later */
         struct lkm_options connect;
         bool json, force, due;
-        const char *scope, *format, *id;
+        const char *scope, *format, *id, *as, *unit;
         uint32_t version;      /* of a key; 0: not given */
         uint32_t timeout_msec; /* for others to close a database, in commands that rotate; 0: the default */
         int n_arguments;

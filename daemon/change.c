@@ -10,7 +10,7 @@ static int change_ask(struct change *c);
 const char *change_text(enum change_kind kind)
 {
         static const char *const names[] = {
-                [CHANGE_READ] = "release", [CHANGE_ROTATE] = "rotate", [CHANGE_COMMIT] = "commit", [CHANGE_ABORT] = "abort",
+                [CHANGE_READ] = "release", [CHANGE_RECOVER] = "recover", [CHANGE_ROTATE] = "rotate", [CHANGE_COMMIT] = "commit", [CHANGE_ABORT] = "abort",
                 [CHANGE_PURGE] = "purge",  [CHANGE_REWRAP] = "rewrap", [CHANGE_REKEK] = "rekek",
         };
 
@@ -31,6 +31,7 @@ enum proto_error change_refusal(const struct change_order *order)
         case CHANGE_ABORT:
                 return pending && pending->number == order->version ? PROTO_ERROR_NONE : PROTO_ERROR_NOT_PENDING;
         case CHANGE_READ:
+        case CHANGE_RECOVER:
         case CHANGE_PURGE:
                 if (!v || v->state == RECORD_STATE_DESTROYED)
                         return PROTO_ERROR_VERSION_UNKNOWN;
@@ -123,6 +124,8 @@ static bool change_go_prove(struct change *c)
 
 static bool read_next(struct change *c)
 {
+        if (!c->read && c->version == record_current(c->record)->number)
+                c->read = secret_ref(c->current);
         return !c->read && change_go(c, CHANGE_STEP_UNWRAP, change_index(c, c->version));
 }
 
@@ -169,6 +172,7 @@ static bool change_next(struct change *c)
                 return change_go(c, CHANGE_STEP_UNWRAP, change_index(c, record_current(c->record)->number));
         switch (c->kind) {
         case CHANGE_READ:
+        case CHANGE_RECOVER:
         case CHANGE_COMMIT:
                 return read_next(c);
         case CHANGE_ROTATE:
@@ -286,13 +290,13 @@ static int change_verify(struct change *c, struct secret *current)
 static int change_take_key(struct change *c, struct secret *key, struct bytes request_id)
 {
         struct bytes kek_id = bytes_from_string(change_version(c)->wraps[c->i_wrap].kek_id);
-        bool is_asked_for = !c->current || c->kind == CHANGE_READ || c->kind == CHANGE_COMMIT;
+        bool is_read = c->kind == CHANGE_READ || c->kind == CHANGE_RECOVER || c->kind == CHANGE_COMMIT, is_asked_for = !c->current || is_read;
 
         if (is_asked_for && change_set_origin(c, c->keks[c->i_kek]->name, kek_id, request_id) < 0)
                 return -ENOMEM;
         if (!c->current)
                 return change_verify(c, key);
-        if (c->kind == CHANGE_READ || c->kind == CHANGE_COMMIT)
+        if (is_read)
                 c->read = secret_ref(key);
         else
                 c->key = secret_ref(key);

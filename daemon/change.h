@@ -15,6 +15,7 @@ struct request;
 
 enum change_kind {
         CHANGE_READ,   /* the key of one version, pending or retired */
+        CHANGE_RECOVER, /* the key of one version in whatever state, to put a damaged database together */
         CHANGE_ROTATE, /* a new key, pending, wrapped under every KEK of the scope */
         CHANGE_COMMIT, /* the pending version becomes the current one */
         CHANGE_ABORT,  /* the pending version is retired */
@@ -29,7 +30,7 @@ struct change_order {
         struct config *config;
         const struct config_scope *scope; /* of @config */
         struct record *record;            /* format 2 */
-        uint32_t version;                 /* READ, COMMIT, ABORT, PURGE: the one it is about */
+        uint32_t version;                 /* READ, RECOVER, COMMIT, ABORT, PURGE: the one it is about */
         bool restore_wal;                 /* ROTATE */
         struct secret *current;           /* the current key, where it is known; NULL = unwrap it */
         struct origin *origin;            /* of @current, referenced */
@@ -63,9 +64,9 @@ struct change {
         struct change_wraps *made; /* for each of @next, what replaces its wraps */
         /* outcome */
         struct secret *current; /* of the record, verified */
-        struct secret *read;    /* READ, COMMIT: the key of @version; NULL for the others */
+        struct secret *read;    /* READ, RECOVER, COMMIT: the key of @version; NULL for the others */
         struct origin *current_origin;
-        struct origin *origin; /* READ, COMMIT: of @read; otherwise of the first wrap that was made; NULL when nothing was asked for that */
+        struct origin *origin; /* READ, RECOVER, COMMIT: of @read; otherwise of the first wrap that was made; NULL when nothing was asked for that */
         size_t n_next;
         struct record_version *next; /* the versions of the next record; borrows from @record and @made */
         uint64_t rotated_at_usec;

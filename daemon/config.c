@@ -93,6 +93,7 @@ static const struct option {
         { SECTION_SCOPE, "allow", config_parse_rules, offsetof(struct config_scope, allow), "", false },
         { SECTION_SCOPE, "allow_rotate", config_parse_rules, offsetof(struct config_scope, allow_rotate), NULL, false, 0, "allow" },
         { SECTION_SCOPE, "allow_history", config_parse_rules, offsetof(struct config_scope, allow_history), "", false },
+        { SECTION_SCOPE, "allow_recover", config_parse_rules, offsetof(struct config_scope, allow_recover), NULL, false, 0, "allow_history" },
 };
 
 bool config_option_next(size_t i, const char **ret_section, const char **ret_key, const char **ret_default)
@@ -549,6 +550,7 @@ struct config *config_unref(struct config *c)
                 config_rules_deinit(&c->scopes[i].allow);
                 config_rules_deinit(&c->scopes[i].allow_rotate);
                 config_rules_deinit(&c->scopes[i].allow_history);
+                config_rules_deinit(&c->scopes[i].allow_recover);
         }
         config_rules_deinit(&c->admin);
         free(c->keks);

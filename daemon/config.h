@@ -87,6 +87,7 @@ struct config_scope {
         uint64_t cache_ttl_usec, stale_grace_usec, cache_max_age_usec;
         struct policy_rules allow;
         struct policy_rules allow_rotate;  /* rotation, rewrapping; as `allow` where the option is not given */
+        struct policy_rules allow_recover; /* any version's key, to recover a database; as `allow_history` where the option is not given */
         struct policy_rules allow_history; /* keys of retired versions, and destroying them; nobody where it is not given */
 };
 

@@ -34,6 +34,8 @@ static const struct policy_rules *policy_rules(const struct config *config, cons
                 return &scope->allow_rotate;
         case POLICY_RIGHT_HISTORY:
                 return &scope->allow_history;
+        case POLICY_RIGHT_RECOVER:
+                return &scope->allow_recover;
         case POLICY_RIGHT_USE:
         case POLICY_RIGHT_CREATE:
                 break;
@@ -62,7 +64,7 @@ const char *policy_right_name(enum policy_right right)
 {
         static const char *const names[] = { [POLICY_RIGHT_USE] = "use", [POLICY_RIGHT_CREATE] = "create",
                                              [POLICY_RIGHT_ROTATE] = "rotate", [POLICY_RIGHT_HISTORY] = "history",
-                                             [POLICY_RIGHT_ADMIN] = "admin" };
+                                             [POLICY_RIGHT_RECOVER] = "recover", [POLICY_RIGHT_ADMIN] = "admin" };
 
         return names[right];
 }

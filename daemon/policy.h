@@ -25,6 +25,7 @@ enum policy_right {
         POLICY_RIGHT_CREATE,  /* create, import */
         POLICY_RIGHT_ROTATE,  /* rotate, commit, abort, the pending key, rewrap, rekek, quiesce */
         POLICY_RIGHT_HISTORY, /* keys of retired versions, purge */
+        POLICY_RIGHT_RECOVER, /* keys of any version, to put a damaged database together */
         POLICY_RIGHT_ADMIN,   /* status, list, evict by id, lock, unlock; has no scope */
 };
 
@@ -35,5 +36,5 @@ enum policy_right {
  */
 bool policy_decide(const struct config *config, const struct config_scope *scope, const struct peer *peer,
                    enum policy_right right, const char **ret_rule);
-/** policy_right_name() - "use", "create", "rotate", "history", "admin". */
+/** policy_right_name() - "use", "create", "rotate", "history", "recover", "admin". */
 const char *policy_right_name(enum policy_right right);

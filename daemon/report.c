@@ -169,30 +169,6 @@ int report_check(struct request *r)
                                            "verified", true, "stale", r->stale));
 }
 
-/* ---- EXPLAIN ---- */
-
-static json_t *report_right(struct request *r, enum policy_right right)
-{
-        const char *rule = "no rule";
-        bool allowed = policy_decide(r->config, right == POLICY_RIGHT_ADMIN ? NULL : r->scope, &r->connection->peer, right, &rule);
-
-        return json_pack("{s:b, s:s}", "allowed", allowed, "rule", rule);
-}
-
-int report_explain(struct request *r)
-{
-        const struct peer *peer = &r->connection->peer;
-        json_t *groups = json_array();
-
-        for (size_t i = 0; i < peer->n_groups; i++)
-                json_array_append_new(groups, json_count(peer->groups[i]));
-        return request_report(r, json_pack("{s:s, s:I, s:I, s:o, s:{s:o, s:o, s:o, s:o, s:o}}", "scope", r->scope->name, "uid",
-                                           (json_int_t)peer->uid, "gid", (json_int_t)peer->gid, "groups", groups, "rights", "use",
-                                           report_right(r, POLICY_RIGHT_USE), "create", report_right(r, POLICY_RIGHT_CREATE),
-                                           "rotate", report_right(r, POLICY_RIGHT_ROTATE), "history",
-                                           report_right(r, POLICY_RIGHT_HISTORY), "admin", report_right(r, POLICY_RIGHT_ADMIN)));
-}
-
 /* ---- KEK_DESCRIBE, KEK_CHECK, KEK_POLICY: the KMS worker's own report ---- */
 
 int report_question(struct request *r)

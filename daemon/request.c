@@ -34,7 +34,7 @@ static const struct stage get_version_stages[] = {
 
 static const struct stage check_stages[] = {
         { STAGE_DECODE, stage_decode_check },
-        { STAGE_AUTHORIZE, stage_authorize_use },
+        { STAGE_AUTHORIZE, stage_authorize_check },
         { STAGE_CACHE, stage_cache },
         { STAGE_UNWRAP, stage_unwrap },
         { STAGE_VERIFY, stage_verify },
@@ -111,7 +111,8 @@ static const struct stage evict_stages[] = {
 
 static const struct stage explain_stages[] = {
         { STAGE_DECODE, stage_decode_explain },
-        { STAGE_REPLY, report_explain },
+        { STAGE_AUTHORIZE, stage_authorize_explain },
+        { STAGE_REPLY, stage_reply_explain },
 };
 
 static const struct stage status_stages[] = {
@@ -389,7 +390,7 @@ static int request_greet(struct connection *c, uint32_t id, const struct message
         union message welcome = { .welcome = { .number_ = MESSAGE_WELCOME,
                                                .version = PROTOCOL_VERSION_MAX,
                                                .features = BYTES_LITERAL("create get upgrade check evict explain status list lock kek "
-                                                                         "rotate import purge rewrap history lease"),
+                                                                         "rotate import purge rewrap history lease recover"),
                                                .software = BYTES_LITERAL("lkmd " LKM_VERSION),
                                                .frame_max = FRAME_MAX,
                                                .in_flight_max = IN_FLIGHT_MAX } };

@@ -98,7 +98,6 @@ int request_report(struct request *r, void *json);
 int report_status(struct request *r);
 int report_list(struct request *r);
 int report_check(struct request *r);
-int report_explain(struct request *r);
 int report_question(struct request *r);
 int report_quiesce(struct request *r);
 

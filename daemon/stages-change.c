@@ -32,7 +32,7 @@ static struct change_order order_of(const union message *m, struct bytes *ret_re
                 return (struct change_order){ .kind = CHANGE_REKEK };
         default: /* GET */
                 *ret_record = m->get.record;
-                return (struct change_order){ .kind = CHANGE_READ, .version = m->get.version };
+                return (struct change_order){ .kind = m->get.purpose == GET_PURPOSE_RECOVER ? CHANGE_RECOVER : CHANGE_READ, .version = m->get.version };
         }
 }
 
@@ -61,6 +61,8 @@ int stage_authorize_read(struct request *r)
 {
         const struct record_version *v = record_version_find(r->record, r->message->get.version);
 
+        if (r->message->get.purpose == GET_PURPOSE_RECOVER)
+                return request_authorize(r, POLICY_RIGHT_RECOVER);
         return request_authorize(r, v->state == RECORD_STATE_PENDING ? POLICY_RIGHT_ROTATE : POLICY_RIGHT_HISTORY);
 }
 
@@ -91,6 +93,8 @@ int stage_change(struct request *r)
         order.record = r->record;
         order.current = r->key;
         order.origin = r->key ? r->entry->origin : NULL;
+        if (order.kind == CHANGE_RECOVER && order.version == 0)
+                order.version = record_current(r->record)->number;
         refusal = change_refusal(&order);
         if (refusal != PROTO_ERROR_NONE)
                 return request_refuse(r, refusal, NULL);

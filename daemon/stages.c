@@ -29,7 +29,7 @@ int request_parse(struct request *r, struct bytes text)
         return error < 0 ? error : STAGE_NEXT;
 }
 
-static int request_find_scope(struct request *r, struct bytes name)
+int request_find_scope(struct request *r, struct bytes name)
 {
         char detail[128];
 
@@ -58,7 +58,7 @@ static struct bytes request_record(const struct request *r)
 
 /* The scope of a record, or of the cache entry that was verified with the same bytes. A record of a scope that does not
  * exist here came from elsewhere. */
-static int request_find_record_scope(struct request *r, const char *name)
+int request_find_record_scope(struct request *r, const char *name)
 {
         r->scope = config_scope_find(r->config, bytes_from_string(name));
         if (!r->scope)
@@ -95,18 +95,23 @@ int stage_decode_check(struct request *r)
         return request_decode(r, r->message->check.record, r->message->check.scope, true);
 }
 
-/* A version that is not the current one goes another way: past the cache, and by another right. */
+/* A version that is not the current one, and any one that is to recover a database, goes another way: past the cache, and by another right. */
 int stage_decode_get(struct request *r)
 {
         const struct message_get *m = &r->message->get;
-        int result = request_decode(r, m->record, m->scope, false);
+        bool recover = m->purpose == GET_PURPOSE_RECOVER;
+        int result;
 
-        if (result != STAGE_NEXT || m->version == 0 ||
-            m->version == (r->entry ? r->entry->version : record_current(r->record)->number))
+        if (m->purpose > GET_PURPOSE_RECOVER)
+                return request_refuse(r, PROTO_ERROR_PROTOCOL, "GET has no such purpose");
+        result = request_decode(r, m->record, m->scope, recover);
+        if (result != STAGE_NEXT)
+                return result;
+        if (!recover && (m->version == 0 || m->version == (r->entry ? r->entry->version : record_current(r->record)->number)))
                 return result;
         if (!r->record)
                 result = request_parse(r, m->record);
-        if (result == STAGE_NEXT && !record_version_find(r->record, m->version))
+        if (result == STAGE_NEXT && m->version != 0 && !record_version_find(r->record, m->version))
                 return request_refuse(r, PROTO_ERROR_VERSION_UNKNOWN, NULL);
         request_turn(r);
         return result;
@@ -189,23 +194,6 @@ int stage_decode_evict(struct request *r)
         return m->database_id ? STAGE_NEXT : request_decode(r, m->record, (struct bytes){ 0 }, false);
 }
 
-int stage_decode_explain(struct request *r)
-{
-        const struct message_explain *m = &r->message->explain;
-        int result;
-
-        if ((m->record.n > 0) == (m->scope.n > 0))
-                return request_refuse(r, PROTO_ERROR_PROTOCOL, "EXPLAIN takes a record or a scope");
-        if (m->scope.n > 0)
-                return request_find_scope(r, m->scope);
-        result = request_parse(r, m->record);
-        if (result != STAGE_NEXT)
-                return result;
-        if (r->record->format == 1)
-                return request_refuse(r, PROTO_ERROR_SCOPE_NEEDED, "a record of the first format names no scope");
-        return request_find_record_scope(r, r->record->scope);
-}
-
 /* ---- authorize ---- */
 
 /* The policy would allow it, but not by this socket. */
@@ -236,7 +224,7 @@ int request_authorize(struct request *r, enum policy_right right)
         }
         if (!allowed) {
                 lkmd_audit(r->daemon, &event);
-                return request_refuse(r, PROTO_ERROR_DENIED, r->scope ? r->scope->name : policy_right_name(right));
+                return request_refuse(r, PROTO_ERROR_DENIED, r->scope && right != POLICY_RIGHT_ADMIN ? r->scope->name : policy_right_name(right));
         }
         if (right == POLICY_RIGHT_ADMIN)
                 return STAGE_NEXT;
@@ -250,6 +238,15 @@ int request_authorize(struct request *r, enum policy_right right)
 int stage_authorize_use(struct request *r)
 {
         return request_authorize(r, POLICY_RIGHT_USE);
+}
+
+/* Whoever may recover a database has to know its versions. */
+int stage_authorize_check(struct request *r)
+{
+        bool recovers = !policy_decide(r->config, r->scope, &r->connection->peer, POLICY_RIGHT_USE, NULL) &&
+                        policy_decide(r->config, r->scope, &r->connection->peer, POLICY_RIGHT_RECOVER, NULL);
+
+        return request_authorize(r, recovers ? POLICY_RIGHT_RECOVER : POLICY_RIGHT_USE);
 }
 
 int stage_authorize_create(struct request *r)

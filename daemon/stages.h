@@ -14,10 +14,17 @@ int request_refresh(struct request *r);
 /** request_turn() - a GET, during decode: from here on the way of a version that is not the current one. */
 void request_turn(struct request *r);
 
+/** Values of GET's `purpose`. */
+enum { GET_PURPOSE_USE, GET_PURPOSE_RECOVER };
+
 /* Parts of stages that several files have. */
 
 /** request_parse() - @text to r->record, or refuse. Return: enum stage_result. */
 int request_parse(struct request *r, struct bytes text);
+/** request_find_scope() - r->scope of that name, or refuse. request_find_record_scope() - the same for the name that a record has. Return: enum
+ *  stage_result. */
+int request_find_scope(struct request *r, struct bytes name);
+int request_find_record_scope(struct request *r, const char *name);
 /** request_decode() - find the scope of the record in @text, and its entry in the cache. @scope: refuse a record of another one, when it is
  *  not empty. @parse: r->record is needed, too when the cache has it. Return: enum stage_result, -errno. */
 int request_decode(struct request *r, struct bytes text, struct bytes scope, bool parse);
@@ -42,9 +49,9 @@ int stage_decode_upgrade(struct request *r);
 int stage_decode_lease(struct request *r);
 int stage_decode_evict(struct request *r);
 int stage_decode_import(struct request *r);
-int stage_decode_explain(struct request *r);
 /* authorize */
 int stage_authorize_use(struct request *r);
+int stage_authorize_check(struct request *r);
 int stage_authorize_create(struct request *r);
 int stage_authorize_evict(struct request *r);
 int stage_authorize_admin(struct request *r);
@@ -74,6 +81,11 @@ int stage_quiesce(struct request *r);
 int stage_lease(struct request *r);
 int stage_yield(struct request *r);
 int stage_resume(struct request *r);
+
+/* stages-explain.c: which rule decides, for the caller or somebody else */
+int stage_decode_explain(struct request *r);
+int stage_authorize_explain(struct request *r);
+int stage_reply_explain(struct request *r);
 
 /* stages-change.c: the next record, and versions that are not the current one */
 int stage_decode_change(struct request *r);

@@ -10,10 +10,10 @@ import unittest
 import cgroups
 from cgroups import Cgroup, in_child
 from daemons import DaemonCase, nobody
-from support import BUILD, EXPLAIN, GET, KEY, TIMEOUT, Case, Client, command, program
+from support import BUILD, COMMIT, EXPLAIN, GET, KEY, PURGE, ROTATE, TIMEOUT, Case, Client, command, program, u32
 
 SO_PEERPIDFD = 77
-DENIED = 10
+PROTOCOL, DENIED, VERSION_UNKNOWN = 1, 10, 24
 MY_UNIT = f"lkm-test-{os.getpid()}.service"
 MY_INSTANCE = f"lkm-test-{os.getpid()}@a.service"
 
@@ -144,7 +144,8 @@ class Units(PolicyCase):
     def test_where_proc_hides_processes_rules_by_unit_match_nobody_and_it_is_said(self):
         self.finish(self.lkmd)
         os.chown(self.directory, nobody().pw_uid, -1)
-        os.chown(self.path("audit.jsonl"), nobody().pw_uid, -1)
+        for name in os.listdir(self.directory):
+            os.chown(self.path(name), nobody().pw_uid, -1)
         before = os.umask(0)  # the socket of sd_notify(3) is for lkmd, which is another user here
         self.lkmd = self.start_ready("lkmd", ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec setpriv --reuid "$@"',
                                               "sh", str(nobody().pw_uid), "--regid", str(nobody().pw_gid), "--clear-groups"))
@@ -173,6 +174,27 @@ class Groups(PolicyCase):
         self.assertEqual(self.asked_by(lambda: become_nobody([54320])), DENIED)
         self.assertEqual(self.asked_by(become_nobody), DENIED)
         self.assertEqual(self.audited("release")[-1]["reason"], "gid:54321")
+
+
+class Recover(DaemonCase):
+    scope_options = f"allow_history = uid:{os.getuid()}"
+
+    def test_recovering_gives_the_key_of_any_version_that_there_is(self):
+        user = self.client()
+        first_record = self.create(user)
+        first = self.get(user, first_record)
+        both = user.ask(ROTATE, [(1, first_record)]).fields[1]
+        second = user.ask(GET, [(1, both), (3, u32(2))]).fields[1]
+        for fields, key in (([(1, both)], first), ([(1, both), (3, u32(1))], first), ([(1, both), (3, u32(2))], second)):
+            reply = user.ask(GET, [*fields, (4, b"\1")])
+            self.assertEqual((reply.number, reply.fields.get(1)), (KEY, key), reply.sentence)
+        self.assertEqual(user.ask(GET, [(1, both), (3, u32(3)), (4, b"\1")]).error, VERSION_UNKNOWN)
+        self.assertEqual(user.ask(GET, [(1, both), (4, b"\2")]).error, PROTOCOL)
+        last = user.ask(COMMIT, [(1, both), (2, u32(2))]).fields[1]
+        purged = user.ask(PURGE, [(1, last), (2, u32(1))]).fields[1]
+        self.assertEqual(user.ask(GET, [(1, purged), (3, u32(1)), (4, b"\1")]).error, VERSION_UNKNOWN)
+        lines = map(json.loads, self.read(self.path("audit.jsonl")).splitlines())
+        self.assertEqual([line["version"] for line in lines if line["event"] == "recover"], [1, 1, 2])
 
 
 class Configuration(Case):

@@ -295,6 +295,8 @@ class Rights(RotateCase):
         return [("rotate", ROTATE, [(1, last)]), ("rotate", COMMIT, [(1, both), (2, version)]), ("rotate", ABORT, [(1, both), (2, version)]),
                 ("rotate", REWRAP, [(1, last)]), ("rotate", REKEK, [(1, last)]), ("rotate", GET, [(1, both), (3, version)]),
                 ("history", PURGE, [(1, last), (2, u32(1))]), ("history", GET, [(1, last), (3, u32(1))]),
+                ("recover", GET, [(1, last), (4, b"\1")]), ("recover", GET, [(1, last), (3, u32(1)), (4, b"\1")]),
+                ("recover", GET, [(1, both), (3, version), (4, b"\1")]),
                 ("create", IMPORT, [(1, os.urandom(32)), (2, b"medical")])]
 
     def denied(self, client, both, last):
@@ -319,13 +321,14 @@ class Rights(RotateCase):
     def test_each_right_is_asked_for_by_itself(self):
         both, last = self.records()
         me, somebody = f"uid:{os.getuid()}", "uid:4242"
-        for options, missing in ((f"allow_history = {me}", set()), ("", {"history"}), (f"allow_rotate = {somebody}", {"rotate", "history"}),
-                                 (f"allow_rotate = {somebody}\nallow_history = {me}", {"rotate"}), ("allow_rotate =", {"rotate", "history"})):
+        for options, missing in ((f"allow_history = {me}", set()), ("", {"history", "recover"}), (f"allow_rotate = {somebody}", {"rotate", "history", "recover"}),
+                                 (f"allow_rotate = {somebody}\nallow_history = {me}", {"rotate"}), ("allow_rotate =", {"rotate", "history", "recover"}),
+                                 (f"allow_history = {me}\nallow_recover =", {"recover"}), (f"allow_recover = {me}", {"history"})):
             self.with_options(options)
             self.assertEqual(self.denied(self.user, both, last), missing, options)
             self.assertEqual(len(self.get(self.user, last)), 32)
             rights = self.user.ask(EXPLAIN, [(2, b"medical")]).json["rights"]
-            self.assertEqual({right for right in ("use", "create", "rotate", "history") if not rights[right]["allowed"]}, missing)
+            self.assertEqual({right for right in ("use", "create", "rotate", "history", "recover") if not rights[right]["allowed"]}, missing)
 
     def test_other_uid_is_refused(self):
         if os.getuid() != 0:
@@ -341,11 +344,11 @@ class Rights(RotateCase):
             os.write(write, bytes(client.ask(request, fields).error for _, request, fields in self.requests(both, last)))
             os._exit(0)
         os.waitpid(child, 0)
-        self.assertEqual(os.read(read, 16), bytes([DENIED] * 9))
+        self.assertEqual(os.read(read, 16), bytes([DENIED] * 12))
         os.close(read)
         os.close(write)
         lines = [json.loads(line) for line in self.read(self.path("audit.jsonl")).splitlines()]
-        self.assertEqual([line["reason"] for line in lines if line["event"] == "deny"], ["rotate"] * 6 + ["history"] * 2 + ["create"])
+        self.assertEqual([line["reason"] for line in lines if line["event"] == "deny"], ["rotate"] * 6 + ["history"] * 2 + ["recover"] * 3 + ["create"])
 
     def test_locked_daemon_changes_nothing(self):
         both, last = self.records()

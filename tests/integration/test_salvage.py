@@ -109,17 +109,55 @@ class Telling(SalvageCase):
         self.salvage("--to", self.path("new"), status=5)
         self.assertEqual([name for name in os.listdir(self.directory) if "new" in name], [])
 
-    def test_version_whose_key_is_refused_is_named(self):
-        self.mix({2, 3})
+    def reconfigure(self, before, after):
         text = self.read(self.config)
-        self.write("lkmd.conf", text.replace(f"allow_history = uid:{os.getuid()}", ""))
+        self.assertIn(before, text)
+        self.write("lkmd.conf", text.replace(before, after))
         self.finish(self.lkmd)
         self.lkmd = self.start_ready("lkmd")
+
+    def test_version_whose_key_cannot_be_had_is_named(self):
+        self.mix({2, 3})
+        # The new version is under both KEKs; then the KEK that alone has the old one leaves the scope.
+        self.reconfigure("[scope medical]\nkeks = local\n", "[scope medical]\nkeks = local other\n")
+        with open(self.path("a.db"), "wb") as file:
+            file.write(self.new)
+        self.ctl("rotate", self.path("a.db"))
+        self.new = read(self.path("a.db"))
+        self.mix({2, 3})
+        self.reconfigure("keks = local other", "keks = other")
         said = self.ctl("salvage", self.path("a.db"), status=5)
         self.assertRegex(said, r"Version 1 was not tried: ")
-        self.assertIn("allow_history", said)
+        self.assertRegex(said, r"Version 2 was not tried: ")
         self.salvage("--to", self.path("new"), status=5)
         self.assertFalse(os.path.exists(self.path("new")))
+
+    def audited(self, event):
+        return [line for line in map(json.loads, self.read(self.path("audit.jsonl")).splitlines()) if line["event"] == event]
+
+    def test_salvage_is_a_right_of_its_own(self):
+        """Who may open backups may not salvage where allow_recover says otherwise; each key that is given to it is written down as such."""
+        me = f"uid:{os.getuid()}"
+        self.mix({2, 3})
+        self.salvage()
+        self.assertEqual([(line["version"], line["reason"]) for line in self.audited("recover")], [(2, me), (1, me)])
+        self.reconfigure(f"allow_history = {me}", f"allow_history = {me}\nallow_recover = uid:4242")
+        before = len(self.audited("release"))
+        refused = self.salvage(status=3)
+        self.assertEqual(refused["error"], "DENIED")
+        self.assertIn("allow_recover", refused["message"])
+        self.assertEqual((self.audited("deny")[-1]["reason"], len(self.audited("release"))), ("recover", before))
+        self.key(version=1)
+
+    def test_recovering_needs_no_other_right_and_gives_none(self):
+        me = f"uid:{os.getuid()}"
+        self.mix({2, 3})
+        self.reconfigure(f"allow = {me}\nallow_history = {me}", f"allow = uid:4242\nallow_recover = {me}")
+        self.assertEqual(self.salvage("--to", self.path("new"))["result"], "salvaged")
+        for arguments in (["get", "--version", "1", self.path("a.db")], ["get", self.path("a.db")], ["purge", "--force", "--version", "1", self.path("a.db")],
+                          ["rewrap", self.path("a.db")], ["create", "--scope", "medical", self.path("other.db")]):
+            self.ctl(*arguments, status=3)
+        self.assertEqual([v["state"] for v in json.loads(self.ctl("--json", "history", self.path("a.db")))["versions"]], ["retired", "current"])
 
     def test_journal_is_told_and_left_alone(self):
         with open(self.path("b.db.key"), "wb") as file:

@@ -54,7 +54,8 @@ class UnitCase(unittest.TestCase):
 class Verified(UnitCase):
     def test_units_of_the_system_are_clean(self):
         units = self.place("")
-        self.assertEqual(units, ["lkm-kms.service", "lkm-kms.socket", INSTANCE + ".service", INSTANCE + ".timer", "lkmd.service", "lkmd.socket"])
+        self.assertEqual(units, ["lkm-kms.service", "lkm-kms.socket", INSTANCE + ".service", INSTANCE + ".timer", "lkmd-admin.socket", "lkmd.service",
+                                 "lkmd.socket"])
         for unit in units:
             self.assertEqual(self.verify(unit), (0, []), unit)
 

@@ -103,12 +103,15 @@ START_TEST(rules_for_rotation_are_those_of_allow_unless_given_and_nobody_has_his
 {
         _cleanup_(config_unrefp) struct config *c =
                 read_good(SCOPE "allow = uid:7 gid:8\n[scope t]\nkeks = local\nallow = uid:7\nallow_rotate = uid:9\nallow_history = uid:10\n"
-                                "[scope u]\nkeks = local\nallow = uid:7\nallow_rotate =\n");
+                                "[scope u]\nkeks = local\nallow = uid:7\nallow_rotate =\nallow_recover = uid:11\n");
 
         ck_assert_uint_eq(c->scopes[0].allow_rotate.n, 2);
         ck_assert_uint_eq(c->scopes[0].allow_rotate.rule[0].id, 7);
         ck_assert_str_eq(c->scopes[0].allow_rotate.rule[1].text, "gid:8");
         ck_assert_uint_eq(c->scopes[0].allow_history.n, 0);
+        ck_assert_uint_eq(c->scopes[0].allow_recover.n, 0);
+        ck_assert_uint_eq(c->scopes[1].allow_recover.rule[0].id, 10); /* as allow_history */
+        ck_assert_uint_eq(c->scopes[2].allow_recover.rule[0].id, 11);
         ck_assert_uint_eq(c->scopes[1].allow_rotate.n, 1);
         ck_assert_uint_eq(c->scopes[1].allow_rotate.rule[0].id, 9);
         ck_assert_uint_eq(c->scopes[1].allow_history.rule[0].id, 10);

@@ -2,12 +2,13 @@
 #include "daemon/policy.h"
 #include "tests/unit/suite.h"
 
-enum { USER = 100, ROTATOR = 200, HISTORIAN = 300, ADMIN = 400, ROOT = 0 };
+enum { USER = 100, ROTATOR = 200, HISTORIAN = 300, ADMIN = 400, RESCUER = 500, ROOT = 0 };
 
-static char texts[][16] = { "uid:100", "uid:200", "gid:300", "uid:400" };
+static char texts[][16] = { "uid:100", "uid:200", "gid:300", "uid:400", "uid:500" };
 static struct policy_rule user = { POLICY_RULE_USER, USER, texts[0] }, rotator = { POLICY_RULE_USER, ROTATOR, texts[1] },
-                          historian = { POLICY_RULE_GROUP, HISTORIAN, texts[2] }, admin = { POLICY_RULE_USER, ADMIN, texts[3] };
-static struct config_scope scope = { .allow = { 1, &user }, .allow_rotate = { 1, &rotator }, .allow_history = { 1, &historian } };
+                          historian = { POLICY_RULE_GROUP, HISTORIAN, texts[2] }, admin = { POLICY_RULE_USER, ADMIN, texts[3] },
+                          rescuer = { POLICY_RULE_USER, RESCUER, texts[4] };
+static struct config_scope scope = { .allow = { 1, &user }, .allow_rotate = { 1, &rotator }, .allow_history = { 1, &historian }, .allow_recover = { 1, &rescuer } };
 static struct config config = { .admin = { 1, &admin } };
 
 static bool may(uint32_t uid, uint32_t gid, enum policy_right right, const char *wanted_rule)
@@ -29,8 +30,8 @@ START_TEST(each_right_is_decided_by_its_own_rules)
                 const char *rule;
         } rights[] = { { POLICY_RIGHT_USE, USER, texts[0] },           { POLICY_RIGHT_CREATE, USER, texts[0] },
                        { POLICY_RIGHT_ROTATE, ROTATOR, texts[1] },     { POLICY_RIGHT_HISTORY, HISTORIAN, texts[2] },
-                       { POLICY_RIGHT_ADMIN, ADMIN, texts[3] } };
-        static const uint32_t everybody[] = { USER, ROTATOR, HISTORIAN, ADMIN, ROOT };
+                       { POLICY_RIGHT_RECOVER, RESCUER, texts[4] },    { POLICY_RIGHT_ADMIN, ADMIN, texts[3] } };
+        static const uint32_t everybody[] = { USER, ROTATOR, HISTORIAN, ADMIN, RESCUER, ROOT };
 
         for (size_t i = 0; i < ELEMENTSOF(rights); i++) {
                 for (size_t j = 0; j < ELEMENTSOF(everybody); j++) {
@@ -101,7 +102,7 @@ END_TEST
 
 START_TEST(names_of_rights_are_those_of_the_protocol)
 {
-        static const char *const names[] = { "use", "create", "rotate", "history", "admin" };
+        static const char *const names[] = { "use", "create", "rotate", "history", "recover", "admin" };
 
         for (unsigned right = POLICY_RIGHT_USE; right <= POLICY_RIGHT_ADMIN; right++)
                 ck_assert_str_eq(policy_right_name(right), names[right]);

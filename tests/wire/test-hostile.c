@@ -161,7 +161,7 @@ START_TEST(unknown_tags_are_skipped)
         begin(MESSAGE_GET);
         field(1, "{}", 2);
         field(2, "scope", 5);
-        field(4, "later", 5);
+        field(99, "later", 5);
         field(65535, NULL, 1000);
         ck_assert_int_eq(judge(), 0);
         begin(MESSAGE_PING);
