@@ -3,7 +3,7 @@
  * lkm-sqlcipher: SQLCipher databases opened with keys from lkmd. Link with `pkg-config --cflags --libs lkm-sqlcipher`; works
  * with SQLCipher 3.4 and 4.
  *
- *     sqlite3 *db;
+ *     struct sqlite3 *db;
  *     if (lkm_sqlcipher_open("patients.db", LKM_OPEN_CREATE, NULL, &db))
  *             fprintf(stderr, "%s\n", lkm_sqlcipher_message());
  */

@@ -11,7 +11,8 @@
 
 enum {
         OUT_LINGER = 64 * 1024,  /* a connection that is to be closed waits until no more than so many bytes are sent */
-        FRAMES_PER_TURN = 8,     /* then the other users have their turn */
+        FRAMES_PER_TURN = 8,     /* or */
+        BYTES_PER_TURN = 4096,   /* in frames, then the other users have their turn */
         RELEASED_KEEP = 1024,    /* keys remembered although they were not asked for in the last minute */
 };
 
@@ -191,14 +192,15 @@ static int connection_take(struct connection *c, uint64_t now, unsigned *ret_n, 
 {
         struct frame_header header;
         bool received_all = false;
+        size_t n, n_bytes = 0;
         const uint8_t *data;
-        size_t n;
         int r;
 
-        for (*ret_n = 0; *ret_n < FRAMES_PER_TURN && usage_may_ask(c->user, &c->daemon->limits, now) == 0;) {
+        for (*ret_n = 0; *ret_n < FRAMES_PER_TURN && n_bytes < BYTES_PER_TURN && usage_may_ask(c->user, &c->daemon->limits, now) == 0;) {
                 r = stream_next(c->stream, &header, &data, &n);
                 if (r == 0) {
                         ++*ret_n;
+                        n_bytes += n;
                         usage_pay(c->user, &c->daemon->limits, n, now);
                         r = request_begin(c, &header, data, n, now);
                         if (r < 0)

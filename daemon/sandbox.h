@@ -17,7 +17,7 @@
 /** What is in force, as the kernel tells it. -1: it does not tell. */
 struct sandbox {
         unsigned n_calls;    /* system calls that are allowed; 0 without a filter */
-        int landlock_abi;    /* version of the interface that was used; 0 without */
+        int landlock_abi;    /* version of the interface that the kernel has; 0 without: files are not confined */
         int seccomp;         /* as in /proc/self/status: 0 nothing, 2 filter */
         int no_new_privs;    /* 0 or 1 */
         int n_capabilities;  /* that the process has, or could give itself */

@@ -20,8 +20,11 @@ static int request_digest(struct request *r, struct bytes text)
 int request_parse(struct request *r, struct bytes text)
 {
         const char *why = NULL;
-        int error = record_parse(&r->record, text, &why);
+        int error;
 
+        if (r->connection)
+                usage_pay_parse(r->connection->user, &r->daemon->limits, text.n, r->now_usec);
+        error = record_parse(&r->record, text, &why);
         if (error == RECORD_E_NEWER)
                 return request_refuse(r, PROTO_ERROR_RECORD_NEWER, NULL);
         if (error > 0)
@@ -199,11 +202,13 @@ int stage_decode_evict(struct request *r)
 /* The policy would allow it, but not by this socket. */
 static int refuse_socket(struct request *r)
 {
-        char detail[256];
+        union message answer = { .error = { .number_ = MESSAGE_ERROR, .code = PROTO_ERROR_DENIED } };
+        char sentence[256];
 
-        snprintf(detail, sizeof(detail), "what is for administrators is answered on %s only; lkmctl asks there with --socket or LKM_ADMIN_SOCKET",
+        snprintf(sentence, sizeof(sentence), "What is for administrators is answered on %s only. lkmctl asks there with --socket or LKM_ADMIN_SOCKET.",
                  r->daemon->listeners.admin_path);
-        return request_refuse(r, PROTO_ERROR_DENIED, detail);
+        answer.error.sentence = bytes_from_string(sentence);
+        return bytes_is_text(answer.error.sentence) ? request_answer(r, &answer) : request_refuse(r, PROTO_ERROR_DENIED, "not on this socket");
 }
 
 int request_authorize(struct request *r, enum policy_right right)

@@ -41,7 +41,7 @@ void turn_add(struct connection *c, bool first)
 void turn_tell(struct lkmd *d, struct usage_user *user, const struct peer *peer, enum usage_outcome outcome, uint64_t now)
 {
         char sentence[USAGE_SENTENCE_MAX];
-        struct audit_event event = { .event = "limit", .peer = peer, .reason = sentence };
+        struct audit_event event = { .event = "limit", .peer = peer, .reason = sentence, .weight = AUDIT_WEIGHT_NOTABLE };
 
         if (user->told_usec != 0 && now - user->told_usec < TELL_USEC)
                 return;

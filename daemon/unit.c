@@ -63,7 +63,7 @@ static bool is_component(const char *name, size_t n)
 
 bool unit_from_cgroup(char ret_unit[UNIT_NAME_MAX + 1], const char *text, size_t n)
 {
-        const char *path, *unit = NULL;
+        const char *path = text, *unit = NULL; /* gcc 14 does not see that unified_path() sets it */
         char name[UNIT_NAME_MAX + 1];
         size_t n_path = unified_path(&path, text, n), n_unit = 0, length;
 

@@ -154,13 +154,22 @@ void usage_answered(struct usage_user *user)
         user->n_requests--;
 }
 
-void usage_pay(struct usage_user *user, const struct usage_limits *limits, size_t n_bytes, uint64_t now)
+static void user_pay(struct usage_user *user, const struct usage_limits *limits, uint64_t n, uint64_t now)
 {
-        uint64_t n = (n_bytes + USAGE_PRICE_BYTES - 1) / USAGE_PRICE_BYTES;
         uint64_t from = user->paid_until_usec > now ? user->paid_until_usec : now;
 
         if (limits->user_rate > 0)
                 user->paid_until_usec = from + n * USEC_PER_SEC / limits->user_rate;
+}
+
+void usage_pay(struct usage_user *user, const struct usage_limits *limits, size_t n_bytes, uint64_t now)
+{
+        user_pay(user, limits, n_bytes <= USAGE_LONG_BYTES ? 1 : (n_bytes + USAGE_PRICE_BYTES - 1) / USAGE_PRICE_BYTES, now);
+}
+
+void usage_pay_parse(struct usage_user *user, const struct usage_limits *limits, size_t n_bytes, uint64_t now)
+{
+        user_pay(user, limits, (uint64_t)n_bytes * n_bytes / (USAGE_PRICE_BYTES * USAGE_PRICE_BYTES), now);
 }
 
 int usage_may_ask(struct usage_user *user, const struct usage_limits *limits, uint64_t now)

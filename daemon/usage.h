@@ -18,7 +18,8 @@
 enum {
         USAGE_BUCKETS = 256,
         USAGE_RESERVE = 16,         /* connections beyond all limits, for administrators: they have to see who took the others */
-        USAGE_PRICE_BYTES = 1024,   /* a request pays once for each so many bytes that it begins */
+        USAGE_LONG_BYTES = 4096,    /* a longer request, and so hardly any, pays once for each */
+        USAGE_PRICE_BYTES = 1024,   /* so many bytes that it begins */
         USAGE_RETRY_MSEC = 1000,    /* what a refusal asks to wait */
 };
 
@@ -99,6 +100,9 @@ void usage_answered(struct usage_user *user);
 
 /** usage_pay() - @user asked something in a frame of @n_bytes. A token bucket that holds what one second fills. */
 void usage_pay(struct usage_user *user, const struct usage_limits *limits, size_t n_bytes, uint64_t now);
+/** usage_pay_parse() - lkmd has to parse a record of @n_bytes for it, which holds up everybody: that costs (@n_bytes in KiB)² more. A record of 1 KiB takes
+ *  some 30 us and costs what any request does; one of 64 KiB takes up to 2.5 ms, and may take no more than a hundredth of lkmd's time. */
+void usage_pay_parse(struct usage_user *user, const struct usage_limits *limits, size_t n_bytes, uint64_t now);
 /**
  * usage_may_ask() - whether to read on
  * A user over its rate is held until it may ask for some requests at once, so that not each one is a pause of its own: held_until_usec.

@@ -22,7 +22,9 @@ CONFIG = """
 socket = {directory}/lkm.sock
 kms_socket = {directory}/kms.sock
 audit_file = {directory}/audit.jsonl
+audit_sync = batch
 admin = uid:{uid}
+user_rate = 0
 {lkmd}
 [kms]
 idle_exit = 0
@@ -146,6 +148,8 @@ def main():
         show(under_lkm(directory, f"{build}/tests/bench/bench-rotate", figures, directory, "100"))
         show(under_lkm(directory, bench, figures, "connections", *sockets, lkmd=("",) * 3))
         show(subprocess.run([f"{build}/tests/bench/bench-audit-verify", figures], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout)
+        with tempfile.TemporaryDirectory(prefix="lkm-bench-", dir="/var/tmp") as disk:
+            show(subprocess.run([f"{build}/tests/bench/bench-audit", figures, disk], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout)
         more = bench_kms(directory)
         if can_lock(8 << 20):
             show(under_lkm(directory, bench, figures, "keys", *sockets, lkmd=("", "", "cache_keys = 100000")))

@@ -6,6 +6,8 @@
  *   x32 | ia32     the same for the other two kinds of calls that an x86-64 kernel may know
  *   arguments      calls on the list with arguments that are not allowed, or are: NAME OUTCOME
  *   threads        a thread that was there before tries a call that is not on the list: OUTCOME
+ *   last-words     an assertion fails inside, then the allocator finds a pointer that is none, each with its words on standard error: OUTCOME
+ *   stopped        a timed wait, during which the process is stopped and let go on: OUTCOME
  *   files CONFIG AUDIT SOCKET ACTION…   confines its files as lkmd with these paths does, then ACTION:ARGUMENT, or ACTION:FROM:TO, each: ACTION:… ERROR
  *                  where wait: lets go on what was written so far, and then waits for a byte
  *   abi            the version of Landlock of this kernel, 0 without
@@ -14,9 +16,12 @@
  */
 #include <asm/unistd.h>
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stddef.h>
@@ -46,6 +51,17 @@ static void enter(void)
         abort();
 }
 
+static int print_status(int status)
+{
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+                puts("killed");
+        else if (WIFSIGNALED(status))
+                printf("signal %d\n", WTERMSIG(status));
+        else
+                printf("ended %d\n", WEXITSTATUS(status));
+        return EXIT_SUCCESS;
+}
+
 /* Run @try with @argument in a child that has entered the sandbox, and print the outcome. */
 static void outcome(void (*try)(long argument), long argument)
 {
@@ -66,12 +82,7 @@ static void outcome(void (*try)(long argument), long argument)
                 perror("fork");
                 exit(EXIT_FAILURE);
         }
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-                puts("killed");
-        else if (WIFSIGNALED(status))
-                printf("signal %d\n", WTERMSIG(status));
-        else
-                printf("ended %d\n", WEXITSTATUS(status));
+        print_status(status);
 }
 
 /* ---- every number ---- */
@@ -196,6 +207,77 @@ static int threads(void)
                 return EXIT_FAILURE;
         puts(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "killed" : "not killed");
         return EXIT_SUCCESS;
+}
+
+/* ---- the last words, and going on ---- */
+
+static void fail_assertion(long argument)
+{
+        assert(argument == 0);
+}
+
+static void free_what_is_none(long offset)
+{
+        char *memory = malloc(64), *volatile wrong = memory + offset;
+
+        free(wrong);
+}
+
+/* In memory that the child shares. */
+static uint32_t *word;
+
+/* An absolute time, as of pthread_cond_timedwait(3), after which nobody looks. */
+static void wait_for_word(long unused)
+{
+        static const struct timespec never = { .tv_sec = 1L << 40 };
+
+        while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == 0) {
+                if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, 0, &never, NULL, FUTEX_BITSET_MATCH_ANY) < 0 && errno != EINTR && errno != EAGAIN)
+                        syscall(SYS_exit_group, 1);
+        }
+}
+
+/* Wait until the kernel says that @pid sleeps. Return: false when it is gone. */
+static bool is_asleep(pid_t pid)
+{
+        char path[64], state = '?';
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        while (state != 'S') {
+                _cleanup_(fclosep) FILE *file = fopen(path, "re");
+
+                if (!file || fscanf(file, "%*d %*s %c", &state) != 1 || state == 'Z')
+                        return false;
+                sched_yield();
+        }
+        return true;
+}
+
+static int stopped(void)
+{
+        int status, entered_pipe[2];
+        pid_t pid;
+        char byte = 0;
+
+        word = mmap(NULL, sizeof(*word), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (word == MAP_FAILED || pipe2(entered_pipe, O_CLOEXEC) < 0)
+                return EXIT_FAILURE;
+        pid = fork();
+        if (pid == 0) {
+                enter();
+                if (write(entered_pipe[1], &byte, 1) == 1)
+                        wait_for_word(0);
+                syscall(SYS_exit_group, 0);
+        }
+        close(entered_pipe[1]);
+        if (pid < 0 || read(entered_pipe[0], &byte, 1) != 1 || !is_asleep(pid) || kill(pid, SIGSTOP) < 0 || waitpid(pid, &status, WUNTRACED) != pid ||
+            !WIFSTOPPED(status) || kill(pid, SIGCONT) < 0)
+                return EXIT_FAILURE;
+        if (is_asleep(pid)) {
+                __atomic_store_n(word, 1, __ATOMIC_RELEASE);
+                syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+        }
+        return waitpid(pid, &status, 0) == pid ? print_status(status) : EXIT_FAILURE;
 }
 
 /* ---- files ---- */
@@ -353,6 +435,13 @@ int main(int argc, char **argv)
                 return arguments();
         if (strcmp(what, "threads") == 0)
                 return threads();
+        if (strcmp(what, "last-words") == 0) {
+                outcome(fail_assertion, 1);
+                outcome(free_what_is_none, 8);
+                return EXIT_SUCCESS;
+        }
+        if (strcmp(what, "stopped") == 0)
+                return stopped();
         if (strcmp(what, "abi") == 0)
                 return abi();
         if (strcmp(what, "files") == 0 && argc > 5)

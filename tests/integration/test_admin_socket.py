@@ -64,7 +64,7 @@ class Requests(AdminCase):
         for number, fields in FOR_ADMINISTRATORS:
             reply = ordinary.ask(number, fields)
             self.assertEqual(reply.error, DENIED, hex(number))
-            self.assertIn(self.admin_socket, reply.sentence)
+            self.assertIn(f"answered on {self.admin_socket} only", reply.sentence)
             self.assertNotEqual(admin.ask(number, fields).error, DENIED, hex(number))
         with open(self.path("audit.jsonl")) as log:
             reasons = [line["reason"] for line in map(json.loads, log) if line["event"] == "deny"]

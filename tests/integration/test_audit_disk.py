@@ -160,10 +160,7 @@ class Batch(HeldDisk):
     def test_a_thousand_records_do_not_wait_for_the_second(self):
         client = self.client()
         self.close_gate()
-        for _ in range(1000):
-            client.send(CREATE, [(1, b"closed")])
-        for _ in range(1000):
-            client.receive()
+        self.deny(client, 1000)
         self.wait_until_asked()
         self.open_gate()
 

@@ -270,6 +270,8 @@ class Slow(Hostile):
         self.clock.move(6)
         slow.socket.sendall(frame(PING, 2)[5:6])  # progress, but no end
         sender.socket.sendall(frame(PING, 2)[:5])
+        # They wait for their turn, at most the first PING before them and the second one behind.
+        self.assertEqual(idle.ask(PING).number, DONE)
         self.assertEqual(idle.ask(PING).number, DONE)
         self.clock.move(6)
         self.assertEqual(idle.ask(PING).number, DONE)

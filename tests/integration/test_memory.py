@@ -61,8 +61,10 @@ class Memory(DaemonCase):
         self.assert_clean(key)
         self.assertEqual(self.get(client, record), key)
         self.lkmd.send_signal(signal.SIGUSR1)
-        while b"SIGUSR1" not in self.lkmd.stderr.readline():
-            pass
+        line = b""
+        while b"SIGUSR1" not in line:
+            line = self.lkmd.stderr.readline()
+            self.assertTrue(line, "lkmd has ended")
         self.assert_clean(key)
 
     def test_memory_has_no_key_after_failures(self):

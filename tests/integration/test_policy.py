@@ -130,6 +130,17 @@ class Units(PolicyCase):
                               preexec_fn=lambda: (cgroup.enter(), become_nobody()), check=True)
         self.assertEqual(int(made.stdout), KEY)
 
+    def test_a_rule_that_comes_by_a_reload_is_in_force(self):
+        """Inside the sandbox, where the kernel cannot be asked any more whether it tells units."""
+        other = MY_UNIT.replace(".service", ".scope")
+        self.assertEqual(self.asked_in(other), DENIED)
+        self.write("lkmd.conf", self.read(self.config).replace(f"unit:{MY_INSTANCE}", f"unit:{other}"))
+        self.lkmd.send_signal(signal.SIGHUP)
+        while b" again, " not in self.lkmd.stderr.readline():
+            pass
+        self.assertEqual(self.asked_in(other), 0)
+        self.assertEqual(self.asked_in(MY_INSTANCE), DENIED)
+
     def test_lkmd_in_a_container_believes_no_unit_outside(self):
         """In a cgroup namespace of its own, all others are at /../NAME; what is inside is told from the namespace's root on."""
         inside = self.cgroup("lkm-test-container")

@@ -64,6 +64,17 @@ class Calls(Case):
         self.assertEqual(done.stdout, "killed\n")
 
 
+    def test_a_failed_assertion_and_the_allocator_have_their_last_words(self):
+        done = subprocess.run([HELPER, "last-words"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
+        self.assertEqual(done.stdout, "killed\nkilled\n")
+        self.assertIn("argument == 0", done.stderr)
+        self.assertIn("invalid pointer", done.stderr)
+
+    def test_a_timed_wait_goes_on_after_a_stop(self):
+        done = subprocess.run([HELPER, "stopped"], stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True)
+        self.assertEqual(done.stdout, "ended 0\n")
+
+
 def landlock_abi():
     return int(subprocess.run([HELPER, "abi"], stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True).stdout)
 
@@ -223,6 +234,19 @@ class Inside(DaemonCase):
             said = self.reload()
         self.assertIn("restart lkmd", said)
         self.assertIn("new.conf", said)
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "written for x86-64")
+    def test_lkmd_serves_where_the_clock_page_is_of_no_use(self):
+        """As on machines with a clock that only the kernel can read: each look at it is a system call."""
+        self.finish(self.lkmd)
+        self.lkmd = self.start_ready("lkmd", (os.path.join(BUILD, "tests/integration/without-clock-page"),))
+        client = self.client()
+        record = self.create(client)
+        self.assertEqual(client.ask(GET, [(1, record)]).number, KEY)
+        self.assertIn(" again, scopes", self.reload())
+        self.assertEqual(client.ask(GET, [(1, record)]).number, KEY)
+        self.lkmd.send_signal(signal.SIGTERM)
+        self.assertEqual(self.lkmd.wait(TIMEOUT), 0)
 
     def refused(self, call):
         self.finish(self.lkmd)

@@ -82,8 +82,10 @@ class Syscalls(DaemonCase):
         log = self.lkmd.stderr
         for number, said in ((signal.SIGHUP, b" again, "), (signal.SIGUSR1, b"SIGUSR1")):
             os.kill(pid, number)
-            while said not in log.readline():
-                pass
+            line = b""
+            while said not in line:
+                line = log.readline()
+                self.assertTrue(line, f"lkmd has ended: {self.lkmd.poll()}")
         client = self.client()
         self.finish(self.kms)  # the KMS goes away, and comes back
         client.send(GET, [(1, self.record)])

@@ -12,7 +12,7 @@ import uuid
 TIMEOUT = 60
 
 # What lkm needs and systemd-nspawn does not let through by itself.
-SYSTEM_CALLS = "@memlock memfd_secret"
+SYSTEM_CALLS = "@memlock memfd_secret landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 
 
 def until(condition, what, timeout=TIMEOUT):
@@ -79,11 +79,9 @@ class Overlay:
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, preexec_fn=group.enter)
         group.close()
         if done.returncode != 0:
-            raise RuntimeError(f"{shlex.join(command)} in {self.path}: exit status {done.returncode}\n{done.stdout}")
+            end = "\n".join(line[:300] for line in done.stdout.splitlines()[-60:])
+            raise RuntimeError(f"{shlex.join(command)} in {self.path}: exit status {done.returncode}\n{end}")
         return done.stdout
-
-    def close(self):
-        subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
 def children(pid):

@@ -7,10 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import unittest
 
 import support
 from release import CACHE, HERE, SKIPPED, SOURCE, SUITES, Release, Skip
+
+
+def write_line(log, name, result, duration):
+    json.dump({"name": name, "result": result, "duration": round(duration, 3)}, log)
+    log.write("\n")
+    log.flush()
 
 
 class Result(unittest.TextTestResult):
@@ -23,9 +30,7 @@ class Result(unittest.TextTestResult):
         super().startTest(test)
 
     def write(self, test, result):
-        json.dump({"name": test.id(), "result": result, "duration": round(time.monotonic() - self.started, 3)}, self.log)
-        self.log.write("\n")
-        self.log.flush()
+        write_line(self.log, test.id(), result, time.monotonic() - self.started)
 
     def addSuccess(self, test):
         super().addSuccess(test)
@@ -58,18 +63,33 @@ def open_log(number):
     return open(os.path.join(directory, f"system-{number}.json"), "w")
 
 
-def run(number, directory, names):
+def run_tests(number, directory, names, log):
     """Return: whether every test passed."""
     started = time.monotonic()
-    with open_log(number) as log:
-        Result.log = log
-        support.release = Release(number, directory)
-        support.release.say(f"packages built and roots ready after {time.monotonic() - started:.1f} s")
-        loader = unittest.defaultTestLoader
-        modules = sorted(os.path.basename(path)[:-3] for path in glob.glob(os.path.join(HERE, "test_*.py")))
-        done = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(loader.loadTestsFromNames(names or modules))
+    support.release = Release(number, directory)
+    support.release.say(f"packages built and roots ready after {time.monotonic() - started:.1f} s")
+    Result.log = log
+    modules = sorted(os.path.basename(path)[:-3] for path in glob.glob(os.path.join(HERE, "test_*.py")))
+    tests = unittest.defaultTestLoader.loadTestsFromNames(names or modules)
+    done = unittest.TextTestRunner(verbosity=2, resultclass=Result).run(tests)
     support.release.say(f"done after {time.monotonic() - started:.1f} s")
     return done.wasSuccessful()
+
+
+def run(number, directory, names):
+    """Return: 0, 1 when something failed, SKIPPED. All of it is in the log."""
+    started = time.monotonic()
+    with open_log(number) as log:
+        try:
+            return 0 if run_tests(number, directory, names, log) else 1
+        except Skip as skip:
+            print(f"Debian {number} is skipped: {skip}", file=sys.stderr)
+            write_line(log, f"Debian {number}", "SKIP", time.monotonic() - started)
+            return SKIPPED
+        except Exception:
+            traceback.print_exc()
+            write_line(log, f"packages of Debian {number}", "ERROR", time.monotonic() - started)
+            return 1
 
 
 def main(arguments):
@@ -81,13 +101,8 @@ def main(arguments):
     for path in (work, "/run/systemd/nspawn"):
         os.makedirs(path, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "lkm", path], check=True)
-    results = []
-    for number in numbers:
-        try:
-            results.append(run(number, work, arguments))
-        except Skip as skip:
-            print(f"Debian {number} is skipped: {skip}", file=sys.stderr)
-    return (0 if all(results) else 1) if results else SKIPPED
+    results = {run(number, work, arguments) for number in numbers}
+    return SKIPPED if results == {SKIPPED} else max(results - {SKIPPED})
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", "/var/cache"), "lkm-tests")
 SUITES = {"12": "bookworm", "13": "trixie"}
+# Where alternatives of a build dependency are no packages of all of them.
+ALTERNATIVES = {"12": [], "13": ["systemd-dev"]}
 SKIPPED = 77
 
 # What a machine needs that boots, and has users.
 BOOT = ["systemd", "systemd-sysv", "dbus", "libpam-systemd"]
 # What building and judging packages needs, beside packaging/dependencies.
-PACKAGING = ["ccache", "debhelper", "dpkg-dev", "fakeroot", "git", "lintian"]
+PACKAGING = ["build-essential", "ccache", "debhelper", "dpkg-dev", "fakeroot", "lintian"]
 
 # What the tests run beside the packages: the load, built as a developer of applications would, and a library that moves a daemon's clock.
 PROGRAMS = """
@@ -55,9 +57,18 @@ def make_root(suite, name, packages):
     return done.stdout.strip()
 
 
-def build_packages():
+def names(relations):
+    """The packages of a Depends field, without versions and alternatives."""
+    return {re.match(r"[a-z0-9.+-]+", part.strip()).group(0) for part in relations.split(",") if part.strip() and "|" not in part}
+
+
+def build_packages(number):
+    """What packaging/dependencies and debian/control name for a build, and what this makes of the packages."""
     with open(os.path.join(SOURCE, "packaging/dependencies")) as file:
-        return [line.split()[1] for line in file if line.startswith("build ")]
+        wanted = {line.split()[1] for line in file if line.startswith("build ")}
+    with open(os.path.join(SOURCE, "packaging/debian/control")) as file:
+        wanted |= names(re.search(r"^Build-Depends:(.*?)^\S", file.read(), re.M | re.S).group(1))
+    return sorted(wanted | {*PACKAGING, *BOOT, *ALTERNATIVES[number]})
 
 
 def field(package, name):
@@ -72,9 +83,9 @@ class Release:
         self.directory = directory
         self.n_overlays = 0
         suite = SUITES[number]
-        self.build_root = self.overlay(make_root(suite, f"system-{number}-build", [*build_packages(), *PACKAGING, *BOOT]))
+        self.build_root = self.overlay(make_root(suite, f"system-{number}-build", build_packages(number)))
         self.build()
-        self.runtime = make_root(suite, f"system-{number}", [*BOOT, *self.dependencies()])
+        self.runtime = make_root(suite, f"system-{number}", sorted({*BOOT, *self.dependencies()}))
 
     def overlay(self, lower):
         self.n_overlays += 1
@@ -97,13 +108,13 @@ class Release:
         self.fake_clock = f"{root}/libfake-clock.so"
 
     def dependencies(self):
-        """Names of the Debian packages that ours depend on or recommend, sorted; of alternatives the first."""
-        names = set()
+        """Names of the Debian packages that ours depend on or recommend, sorted."""
+        wanted = set()
         for package, path in self.packages.items():
             if not package.endswith(("-dev", "-dbgsym")):
-                for depends in (field(path, name) for name in ("Pre-Depends", "Depends", "Recommends")):
-                    names |= {re.match(r"[a-z0-9.+-]+", part.strip()).group(0) for part in depends.split(",") if part.strip()}
-        return sorted(names - set(self.packages))
+                for relation in ("Pre-Depends", "Depends", "Recommends"):
+                    wanted |= names(field(path, relation))
+        return sorted(wanted - set(self.packages))
 
     def newer(self):
         """The packages of the runtime once more, with a higher version and another default configuration. Return: their paths."""
@@ -112,11 +123,12 @@ class Release:
             self.build_root.run("sh", "-ec", REPACK)
         return [path for path in glob.glob(f"{root}/newer/*.deb") if not field(path, "Package").endswith(("-dev", "-dbgsym"))]
 
-    def boot(self):
-        """A machine with a clean root, the packages in /packages, and the program that makes the load."""
-        overlay = self.overlay(self.runtime)
+    def boot(self, with_compiler=False):
+        """A machine with a clean root, the packages in /packages, and the program that makes the load. @with_compiler: its root is the one
+        where they were built."""
+        overlay = self.overlay(self.build_root.path if with_compiler else self.runtime)
         shutil.copy(self.load, f"{overlay.path}/usr/local/bin/lkm-load")
-        os.makedirs(f"{overlay.path}/packages")
+        os.makedirs(f"{overlay.path}/packages", exist_ok=True)
         for path in self.packages.values():
             shutil.copy(path, f"{overlay.path}/packages")
         return Machine(f"lkm-test-{self.number}", overlay.path)

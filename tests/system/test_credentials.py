@@ -21,12 +21,12 @@ class Credentials(support.SystemCase):
 
     def digits(self):
         """Of the KEK, as its file has them."""
-        return re.search(r"[0-9a-f]{64}", self.machine.read("/etc/lkm/credentials/local")).group(0)
+        return re.search(r"[0-9a-f]{64}", self.machine.read("/etc/lkm/credentials/local.kek")).group(0)
 
     def test_the_kek_in_the_folder_is_of_use_and_only_root_and_the_worker_can_read_it(self):
         self.database("clear.db")
         self.assertEqual(self.show("lkm-kms.service", "ActiveState"), "active")
-        names = self.run_in("find", "/etc/lkm/credentials", "/run/credentials", "-type", "f", "-name", "*local").stdout.split()
+        names = self.run_in("find", "/etc/lkm/credentials", "/run/credentials", "-type", "f", "-name", "*local.kek").stdout.split()
         self.assertGreaterEqual(len(names), 2, names)
         for name in names:
             for user in ("lkm", "clinic", "other"):

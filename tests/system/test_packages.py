@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packages: what an administrator changed stays, nobody notices an upgrade, and a purge leaves what cannot be had again."""
 import os
+import re
 import unittest
 
 import support
 from machine import until
 
 CONFFILE = "/etc/lkm/lkmd.conf"
+KEK = "/etc/lkm/credentials/local.kek"
 
 
 class Upgrade(support.SystemCase):
@@ -37,6 +39,7 @@ class Removal(support.SystemCase):
 
     def test_a_purge_removes_all_but_what_no_package_can_bring_back(self):
         path = self.database("purge.db")
+        kek = self.machine.read(KEK)
         self.run_in("dpkg", "--remove", "lkm")
         self.assertTrue(self.exists(CONFFILE))
         for unit in ("lkmd.socket", "lkmd.service", "lkm-kms.socket", "lkm-kms.service"):
@@ -47,10 +50,28 @@ class Removal(support.SystemCase):
         self.assertNotRegex(left, "(?m)^(lkm|liblkm).* [a-z]i")
         for gone in (CONFFILE, "/usr/sbin/lkmd", "/usr/bin/lkmctl", "/var/log/lkm"):
             self.assertFalse(self.exists(gone), gone)
-        # Without the KEK no database would ever open again; it and the databases are the administrator's.
-        for kept in ("/etc/lkm/credentials/local", path + ".key"):
-            self.assertTrue(self.exists(kept), kept)
         self.assertEqual(self.run_in("systemctl", "--failed", "--no-legend", "--plain").stdout, "")
+        # Without the KEK no database would ever open again: it is the administrator's, and of use when the packages come back.
+        self.assertEqual(self.machine.read(KEK), kek)
+        self.install(*self.installs)
+        self.assertEqual(self.machine.read(KEK), kek)
+        self.machine.write(self.config_path, self.config)
+        self.run_in("systemctl", "restart", "lkmd.service")
+        self.run_as("clinic", "lkmctl", "check", path)
+
+
+class Autopkgtest(support.SystemCase):
+    """debian/tests/control, as Debian's own machines run it, where the packages are new and a compiler is there."""
+    installs = ()
+    with_compiler = True
+
+    def test_the_tests_of_the_source_package_pass(self):
+        self.install(*support.DAEMONS, "liblkm-dev")
+        with open(os.path.join(support.SOURCE, "packaging/debian/tests/control")) as file:
+            names = re.search(r"^Tests: (.*)$", file.read(), re.M).group(1).replace(",", " ").split()
+        for name in names:
+            with self.subTest(name=name):
+                self.run_in("sh", "-c", f"cd /lkm && exec packaging/debian/tests/{name}")
 
 
 class Judged(unittest.TestCase):

@@ -161,6 +161,12 @@ START_TEST(a_long_request_pays_by_its_length_and_no_rate_is_free)
 
         usage_pay(user, &limits, 64 * 1024, now);
         ck_assert_uint_eq(user->paid_until_usec, now + 64 * USEC_PER_SEC / limits.user_rate);
+        usage_pay(user, &limits, 4096, now);
+        ck_assert_uint_eq(user->paid_until_usec, now + 65 * USEC_PER_SEC / limits.user_rate);
+        usage_pay_parse(user, &limits, 1000, now);
+        ck_assert_uint_eq(user->paid_until_usec, now + 65 * USEC_PER_SEC / limits.user_rate);
+        usage_pay_parse(user, &limits, 8 * 1024, now);
+        ck_assert_uint_eq(user->paid_until_usec, now + (65 + 64) * USEC_PER_SEC / limits.user_rate);
         free_of_it.user_rate = 0;
         for (unsigned i = 0; i < 100000; i++)
                 usage_pay(user, &free_of_it, 64 * 1024, now);
