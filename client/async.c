@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/async.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -81,8 +82,9 @@ static int request_new(struct lkm *lkm, struct request **ret_request, const char
         struct request *r;
         int error = connection_check(lkm);
 
-        if (error || !lkm)
+        if (error)
                 return error;
+        assert(lkm); /* connection_check() refuses NULL */
         if (!callback || (scope && strlen(scope) > SCOPE_NAME_MAX))
                 return error_set_default(lkm, LKM_E_ARGUMENT);
         /* HELLO counts too until it is answered. */
@@ -118,7 +120,7 @@ static void connection_send_some(struct lkm *lkm)
 int lkm_get_begin(struct lkm *lkm, const void *record, size_t n_record, const char *scope, lkm_key_callback *callback,
                   void *userdata)
 {
-        struct request *request;
+        struct request *request = NULL;
         int r;
 
         if (lkm && (!record || n_record == 0))
@@ -138,7 +140,7 @@ int lkm_load_begin(struct lkm *lkm, const char *database_path, const char *scope
                    void *userdata)
 {
         _cleanup_(database_record_deinit) struct database_record record = { 0 };
-        struct request *request;
+        struct request *request = NULL;
         int r = connection_check(lkm);
 
         if (r)
@@ -148,6 +150,7 @@ int lkm_load_begin(struct lkm *lkm, const char *database_path, const char *scope
                 r = request_new(lkm, &request, scope, callback, userdata);
         if (r)
                 return r;
+        assert(request);
         request->record = TAKE_STRUCT(record, { 0 });
         r = request_queue(lkm, request, (struct bytes){ request->record.data, request->record.n });
         if (r)

@@ -141,8 +141,9 @@ static void print_rights(json_t *report)
                         add_right(&table, names[i], right);
                 json_object_del(rights, names[i]);
         }
-        json_object_foreach(rights, name, right)
+        json_object_foreach(rights, name, right) {
                 add_right(&table, name, right);
+        }
         table_print(&table);
 }
 

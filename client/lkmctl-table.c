@@ -14,6 +14,16 @@ static void *must(void *p)
         return p;
 }
 
+void text_harmless(char *text)
+{
+        for (; *text; text++) {
+                if ((unsigned char)*text < 0x20 || *text == 0x7f)
+                        *text = '?';
+                else if ((unsigned char)text[0] == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0)
+                        text[0] = text[1] = '?';
+        }
+}
+
 void table_add(struct table *t, const char *const *cells)
 {
         size_t n = t->n_rows * t->n_columns;

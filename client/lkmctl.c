@@ -72,16 +72,6 @@ const char *ctl_admin_socket(struct ctl *c)
 
 /* ---- output ---- */
 
-void text_harmless(char *text)
-{
-        for (; *text; text++) {
-                if ((unsigned char)*text < 0x20 || *text == 0x7f)
-                        *text = '?';
-                else if ((unsigned char)text[0] == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0)
-                        text[0] = text[1] = '?';
-        }
-}
-
 json_t *json_text(const char *text)
 {
         json_t *json = json_string(text);

@@ -195,7 +195,7 @@ static int take_torn(struct audit_end *end, int fd, uint64_t size, char *block)
 
 int audit_file_find_end(struct audit_end *ret_end, int fd, struct audit_hasher *hasher)
 {
-        _cleanup_(freep) char *block = malloc(BLOCK_SIZE);
+        _cleanup_(freep) char *block = calloc(1, BLOCK_SIZE);
         struct audit_end end = { 0 };
         uint64_t start;
         struct stat st;
@@ -228,7 +228,7 @@ int audit_file_find_end(struct audit_end *ret_end, int fd, struct audit_hasher *
 static int look_at(struct audit_end *end, char **name, int folder_fd, const char *candidate, struct audit_hasher *hasher)
 {
         _cleanup_(closep) int fd = openat(folder_fd, candidate, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK);
-        struct audit_end other;
+        struct audit_end other = { 0 };
         struct stat st;
         char *copy;
 

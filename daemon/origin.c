@@ -17,10 +17,11 @@ struct origin *origin_new(const char *kek, struct bytes kek_id, struct bytes req
 {
         struct bytes name = bytes_from_string(kek);
         struct origin *o = malloc(sizeof(*o) + name.n + kek_id.n + request_id.n + 3);
-        char *at = (char *)(o + 1);
+        char *at;
 
         if (!o)
                 return NULL;
+        at = (char *)(o + 1);
         o->n_refs = 1;
         at = put(&o->kek, at, name);
         at = put(&o->kek_id, at, kek_id);

@@ -9,7 +9,6 @@
  */
 #include "daemon/kms/vault-batch.h"
 
-#include <assert.h>
 #include <errno.h>
 
 #include "common/clock.h"
@@ -279,19 +278,20 @@ static int flight_body(struct flight *f, size_t size)
 static size_t flight_load(struct flight *f)
 {
         struct vault_batch *b = f->batch;
+        const struct unwrap *first = NULL;
         size_t size = ITEM_OVERHEAD;
 
-        assert(f->n == 0);
         while (!list_is_empty(&b->waiting) && f->n < VAULT_BATCH_MAX) {
                 struct unwrap *u = list_entry(b->waiting.next, struct unwrap, link);
                 size_t n = u->n_wrapped + ITEM_OVERHEAD;
 
-                if (f->n > 0 && (u->alone || f->unwraps[0]->alone || size + n > SECRET_BODY_MAX))
+                if (first && (u->alone || first->alone || size + n > SECRET_BODY_MAX))
                         break;
                 unwrap_leave(u);
                 u->flight = f;
                 u->i = f->n;
                 f->unwraps[f->n++] = u;
+                first = first ? first : u;
                 size += n;
         }
         return size;
