@@ -269,7 +269,7 @@ static enum proto_error metadata_judge(const struct aws_kek *k, const json_t *me
         }
         sentence_set(
                 ret_why,
-                "%s is in the state %s, which does not allow to use it. Cancel its deletion, import its material, or wait until it is made",
+                "%s is in the state %s, which does not allow its use. Cancel its deletion, import its material, or wait until it is made",
                 k->arn, state);
         return PROTO_ERROR_KMS_STATE;
 }
