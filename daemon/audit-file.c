@@ -195,7 +195,7 @@ static int take_torn(struct audit_end *end, int fd, uint64_t size, char *block)
 
 int audit_file_find_end(struct audit_end *ret_end, int fd, struct audit_hasher *hasher)
 {
-        _cleanup_(freep) char *block = malloc(BLOCK_SIZE);
+        _cleanup_(freep) char *block = calloc(1, BLOCK_SIZE);
         struct audit_end end = { 0 };
         uint64_t start;
         struct stat st;
