@@ -242,7 +242,7 @@ class Descriptors(Hostile):
         client, partial = self.client(), self.client()
         resource.prlimit(self.lkmd.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, resource.prlimit(self.lkmd.pid, resource.RLIMIT_NOFILE)[1]))
         free = self.leave(self.fill_descriptors())
-        self.assertGreater(free, 2)
+        self.assertGreater(free, 10)
         with open("/dev/null") as null:
             leak = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null.fileno()] * 200))]
             ping = frame(PING, 3)
@@ -251,7 +251,8 @@ class Descriptors(Hostile):
                 self.assertEqual(client.receive().number, DONE)
             partial.socket.sendmsg([ping[:5]], leak)
         self.assertEqual(client.ask(PING).number, DONE)
-        self.assertEqual(self.leave(self.fill_descriptors()), free)
+        # lkmd may have one open for a moment, of the audit log or of /proc; 20,200 were sent.
+        self.assertGreaterEqual(self.leave(self.fill_descriptors()), free - 2)
 
 
 @unittest.skipIf(os.environ.get("LKM_SANITIZED"), "the library that moves the clock must be loaded first")
