@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """kms_type = socket: a provider of somebody else's, written from PROTOCOL.md, and one that breaks every rule of it."""
+
+import example_provider
+import fcntl
 import json
+import memscan
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import unittest
-
-import example_provider
-import memscan
 from support import (DONE, ERROR, GET, KMS_CHECK, KMS_DESCRIBE, KMS_GENERATE, KMS_GENERATED, KMS_RELOAD, KMS_REWRAP, KMS_UNWRAP, KMS_UNWRAPPED, KMS_WRAP,
                      KMS_WRAPPED, PING, REPORT, WELCOME, Client, pairs, u32)
 from test_kms import KmsCase
@@ -101,15 +104,38 @@ class Scripted(example_provider.Session):
     def setup(self):
         self.server.sessions.append(self.request)
         super().setup()
+        self.wfile = Cutting(self)
 
     def answer(self, number, fields):
         script = self.server.script
         return script(self, number, fields) if script and number not in (example_provider.HELLO, KMS_DESCRIBE) else super().answer(number, fields)
 
 
+class Cutting:
+    """Sends each answer in two pieces, the second one when the first has been read."""
+
+    def __init__(self, session):
+        self.socket, self.server = session.request, session.server
+
+    def write(self, data):
+        cut = self.server.cut or len(data)
+        self.socket.sendall(data[:cut])
+        while cut < len(data) and struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, b"1234"))[0] > 0:
+            select.select([], [], [], 0.001)
+        self.socket.sendall(data[cut:])
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
+
+    closed = False
+
+
 class Provider(example_provider.Server):
     def __init__(self, path):
-        self.script, self.sessions = None, []
+        self.script, self.sessions, self.cut = None, [], None
         super().__init__(path, b"m" * 32, session=Scripted)
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -158,6 +184,17 @@ class Operations(SocketCase):
         rewrapped = self.user.ask(KMS_REWRAP, [(1, b"one"), (2, made[2]), (3, made[3]), (4, pairs(CONTEXT))])
         self.assertNotEqual(rewrapped.fields[2], made[3])
         self.assertEqual(self.ask_unwrap({2: made[2], 3: rewrapped.fields[2]}).fields[1], made[1])
+
+    def test_answers_cut_in_two_at_any_byte_are_the_same_answers(self):
+        made = self.user.ask(KMS_GENERATE, [(1, b"one"), (2, pairs(CONTEXT))]).fields
+        for damage, n_frame in ((b"", 12 + 6 + 32), (b"x", 12 + 6 + 2 + 6)):
+            wrapped = {**made, 3: made[3] + damage}
+            self.provider.cut = None
+            expected = self.ask_unwrap(wrapped)
+            for self.provider.cut in range(1, n_frame):
+                reply = self.ask_unwrap(wrapped)
+                self.assertEqual((reply.number, reply.fields), (expected.number, expected.fields), f"cut at {self.provider.cut}")
+            self.assertEqual(len(self.provider.sessions), 1)
 
     def test_refusals_pass_through(self):
         made = self.made(self.user)

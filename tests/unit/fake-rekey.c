@@ -3,9 +3,12 @@
  * fake-rekey: what an lkm-rekey might do, by the name of its command; for test-worker. Tells of its job what the test asks for, never a key.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,11 +102,28 @@ static void command_hang(void)
         wait_for_ever();
 }
 
+static const char refusal[] = "holder 1 open systemd\nholder 22 lock a b\tc\nerror 114 Somebody has it.\ndone\n";
+
 static void command_refuse(void)
 {
-        puts("holder 1 open systemd\nholder 22 lock a b\tc\nerror 114 Somebody has it.\ndone");
+        fputs(refusal, stdout);
         fflush(stdout);
         _exit(1);
+}
+
+/* The same, but the rest only when the reader has taken the first @n bytes; success once there are no more. */
+static _Noreturn void refuse_in_two(size_t n)
+{
+        int unread = 1;
+
+        if (n >= strlen(refusal))
+                _exit(puts("done") < 0 || fflush(stdout) != 0);
+        for (ssize_t written = write(1, refusal, n); written > 0 && unread > 0;) {
+                if (ioctl(1, FIONREAD, &unread) < 0)
+                        break;
+                poll(NULL, 0, unread > 0 ? 1 : 0);
+        }
+        _exit(write(1, refusal + n, strlen(refusal) - n) < 0 ? 2 : 1);
 }
 
 static void command_done_and_killed(void)
@@ -147,6 +167,8 @@ int main(int argc, char **argv)
 
         if (argc < 3 || strcmp(argv[1], "deaf") == 0 || job_read() < 0)
                 return 0;
+        if (strncmp(argv[1], "cut-", 4) == 0)
+                refuse_in_two(strtoul(argv[1] + 4, NULL, 10));
         for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
                 if (strcmp(argv[1], commands[i].name) == 0)
                         commands[i].run();

@@ -125,9 +125,9 @@ START_TEST(each_line_finds_its_place)
 }
 END_TEST
 
-START_TEST(a_refusal_names_its_reason_and_who_is_in_the_way)
+static void check_refusal(int outcome)
 {
-        ck_assert_int_eq(run("refuse"), WORKER_E_REFUSED);
+        ck_assert_int_eq(outcome, WORKER_E_REFUSED);
         ck_assert_int_eq(result.error, LKM_E_BUSY);
         ck_assert_str_eq(result.sentence, "Somebody has it.");
         ck_assert_uint_eq(result.n_holders, 2);
@@ -136,6 +136,27 @@ START_TEST(a_refusal_names_its_reason_and_who_is_in_the_way)
         ck_assert_int_eq(result.holders[1].pid, 22);
         ck_assert(result.holders[1].locks);
         ck_assert_str_eq(result.holders[1].command, "a b?c");
+}
+
+START_TEST(a_refusal_names_its_reason_and_who_is_in_the_way)
+{
+        check_refusal(run("refuse"));
+}
+END_TEST
+
+START_TEST(lines_cut_in_two_at_any_byte_are_the_same_lines)
+{
+        char command[16];
+        size_t n = 0;
+        int r;
+
+        do {
+                snprintf(command, sizeof(command), "cut-%zu", ++n);
+                r = run(command);
+                if (r != 0)
+                        check_refusal(r);
+        } while (r != 0);
+        ck_assert_uint_gt(n, 70);
 }
 END_TEST
 
@@ -370,6 +391,7 @@ int main(void)
                 { the_job_and_all_its_keys_arrive },
                 { each_line_finds_its_place },
                 { a_refusal_names_its_reason_and_who_is_in_the_way },
+                { lines_cut_in_two_at_any_byte_are_the_same_lines },
                 { more_holders_than_there_is_room_for_are_counted },
                 { a_worker_that_dies_silent_is_told_apart },
                 { what_breaks_the_contract_is_ended },
