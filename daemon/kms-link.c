@@ -8,7 +8,8 @@
 #include "common/clock.h"
 #include "proto/stream.h"
 
-enum { ATTEMPTS_MAX = 3, OUT_MAX = 1024 * 1024 };
+/* OUT_MAX: what waits to be sent lies in slots that clients' frames need, too. */
+enum { ATTEMPTS_MAX = 3, OUT_MAX = 64 * 1024 };
 
 struct kms_link {
         struct event_base *base;
@@ -20,6 +21,7 @@ struct kms_link {
         struct list calls; /* sent ones and waiting ones, in order of arrival */
         size_t n_sent, in_flight_max;
         uint32_t next_id;
+        uint64_t n_queued; /* bytes, on this connection */
         char last_error[1100]; /* a sentence of the protocol's is at most 1024 bytes */
         unsigned refusal; /* the ERROR by which the peer ended the connection, or 0; its sentence is in last_error */
         unsigned n_busy;  /* its functions on the stack, above whom calls end */
@@ -159,10 +161,14 @@ static void call_timeout(evutil_socket_t fd, short what, void *userdata)
         struct kms_call *call = userdata;
         struct kms_link *l = call->owner;
         char sentence[128];
+        bool unread = call->sent && call->queued_until > l->n_queued - stream_pending(l->stream);
 
         snprintf(sentence, sizeof(sentence), "%s did not answer in time", l->peer);
         link_enter(l);
         call_end(call, PROTO_ERROR_KMS_UNREACHABLE, NULL, sentence);
+        /* It has not even taken the question: what waits behind it will not be read either. */
+        if (unread && l->stream && !l->is_freed)
+                link_lost(l, ETIMEDOUT);
         link_leave(l);
 }
 
@@ -252,7 +258,8 @@ static int link_write(struct kms_link *l)
 
         if (r == STREAM_E_AGAIN)
                 return event_add(l->writable, NULL) < 0 ? -ENOMEM : 0;
-        return r;
+        /* It has hung up, and may have said why: link_readable() reads that, and the end. */
+        return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 
 static void link_readable(evutil_socket_t fd, short what, void *userdata)
@@ -279,6 +286,8 @@ static void link_writable(evutil_socket_t fd, short what, void *userdata)
         r = link_write(l);
         if (r < 0)
                 link_lost(l, -r);
+        else if (!list_is_empty(&l->calls))
+                link_wake(l); /* there is room for those that did not fit */
         link_leave(l);
 }
 
@@ -294,6 +303,7 @@ static int link_connect(struct kms_link *l)
         if (l->stream)
                 return 0;
         l->in_flight_max = IN_FLIGHT_MAX;
+        l->n_queued = 0;
         l->refusal = 0;
         if (strlen(l->path) >= sizeof(address.sun_path))
                 return -ENAMETOOLONG;
@@ -310,19 +320,25 @@ static int link_connect(struct kms_link *l)
         l->writable = event_new(l->base, l->fd, EV_WRITE, link_writable, l);
         if (!l->readable || !l->writable || event_add(l->readable, NULL) < 0)
                 return -ENOMEM;
-        return stream_queue(l->stream, &hello, 0);
+        r = stream_queue(l->stream, &hello, 0);
+        l->n_queued = stream_pending(l->stream);
+        return r;
 }
 
 static int link_send(struct kms_link *l, struct kms_call *call)
 {
         union message message;
+        size_t n_pending;
         int r;
 
         call->fill(call, &message);
         call->request_id = l->next_id++;
+        n_pending = stream_pending(l->stream);
         r = stream_queue(l->stream, &message, call->request_id);
         if (r < 0)
                 return r;
+        l->n_queued += stream_pending(l->stream) - n_pending;
+        call->queued_until = l->n_queued;
         call->sent = true;
         call->attempts++;
         l->n_sent++;
@@ -337,8 +353,8 @@ static void link_fail_all(struct kms_link *l)
                 call_end(list_entry(l->calls.next, struct kms_call, link), PROTO_ERROR_KMS_UNREACHABLE, NULL, l->last_error);
 }
 
-/* What waits, as far as the connection takes it. */
-static void link_send_all(struct kms_link *l)
+/* What waits, as far as the connection takes it. Return: whether something did not fit. */
+static bool link_send_all(struct kms_link *l)
 {
         struct list *node, *following;
 
@@ -352,7 +368,7 @@ static void link_send_all(struct kms_link *l)
                         break;
                 r = link_send(l, call);
                 if (r == -ENOBUFS)
-                        break;
+                        return true;
                 if (r < 0) {
                         /* Its end may change the list: go on in the loop's next turn. */
                         link_wake(l);
@@ -360,11 +376,13 @@ static void link_send_all(struct kms_link *l)
                         break;
                 }
         }
+        return false;
 }
 
 static void link_kick(evutil_socket_t fd, short what, void *userdata)
 {
         struct kms_link *l = userdata;
+        bool full;
         int r;
 
         link_enter(l);
@@ -375,10 +393,12 @@ static void link_kick(evutil_socket_t fd, short what, void *userdata)
                 l->n_sent = 0;
                 link_fail_all(l);
         } else {
-                link_send_all(l);
+                full = link_send_all(l);
                 r = link_write(l);
                 if (r < 0)
                         link_lost(l, -r);
+                else if (full && stream_pending(l->stream) == 0)
+                        link_wake(l);
         }
         link_leave(l);
 }

@@ -29,6 +29,7 @@ struct kms_call {
         struct list link;
         struct event *timer;
         uint64_t deadline_usec; /* CLOCK_BOOTTIME */
+        uint64_t queued_until;  /* how many bytes the connection had been given with this one's */
         struct kms_link *owner;
         uint32_t request_id;
         unsigned attempts;
