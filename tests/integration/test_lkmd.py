@@ -230,6 +230,30 @@ class Cache(DaemonCase):
         self.assertEqual(len(self.get(client, record)), 32)
 
 
+class Deaf(DaemonCase):
+    lkmd_options = "kms_timeout = 100ms"
+    scope_options = "encryption_context = " + " ".join(f"{name}={'x' * 380}" for name in "abcdefgh")
+
+    def configure(self, **changes):
+        super().configure(**changes)
+        given = "kms_timeout = 30s\n", "encryption_context = purpose=test\n"
+        self.write("lkmd.conf", self.read(self.config).replace(given[0], "").replace(given[1], ""))
+
+    def test_a_worker_that_does_not_read_takes_no_memory_that_clients_need(self):
+        self.finish(self.kms)
+        deaf = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(deaf.close)
+        deaf.bind(self.path("kms.sock"))
+        deaf.listen()
+        client = self.client()
+        for _ in range(8):  # as many questions as would fill the memory for frames twice over
+            for _ in range(60):
+                client.send(CREATE, [(1, b"medical")])
+            self.assertEqual({client.receive().error for _ in range(60)}, {KEK_UNAVAILABLE})
+        arena = self.status(self.client())["arena"]
+        self.assertLess(arena["large_used"], arena["large"] // 2)
+
+
 class Audit(DaemonCase):
     def lines(self):
         return self.read(self.path("audit.jsonl")).splitlines()
