@@ -18,16 +18,21 @@ class Upgrade(support.SystemCase):
             self.machine.copy(path, f"/packages/{os.path.basename(path)}")
         self.run_in("dpkg", "--force-confdef", "--force-confold", "--install", *(f"/packages/{os.path.basename(path)}" for path in newer))
 
+    def listening_since(self):
+        return [self.show(socket, "ActiveEnterTimestampMonotonic") for socket in ("lkmd.socket", "lkmd-admin.socket", "lkm-kms.socket")]
+
     def test_an_upgrade_under_load_fails_no_request_and_keeps_the_configuration(self):
         path = self.database("upgrade.db")
         changed = self.machine.read(CONFFILE) + "# changed here\n"
         self.machine.write(CONFFILE, changed)
         before = self.process("lkmd.service")
+        listening = self.listening_since()
         with support.Load(self.machine, path) as load:
             self.upgrade()
             until(lambda: self.process("lkmd.service") != before, "the upgrade starts the new lkmd")
             self.run_as("clinic", "lkmctl", "check", path)
         self.assertEqual((load.result["failed"], load.result["first"]), (0, ""))
+        self.assertEqual(self.listening_since(), listening)
         self.assertEqual(self.machine.read(CONFFILE), changed)
         self.assertIn("from a newer package", self.machine.read(CONFFILE + ".dpkg-dist"))
         self.assertEqual(self.run_in("systemctl", "--failed", "--no-legend", "--plain").stdout, "")
