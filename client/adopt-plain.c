@@ -128,7 +128,7 @@ static int find_format(const struct adoption *a, struct lkm_create_options *crea
 /* The record of the new database: of an earlier call, or a new one. */
 static int get_key(const struct adoption *a, struct lkm_key **ret_key)
 {
-        struct lkm_create_options create = { .scope = a->each.c->scope, .cipher_library = "sqlcipher" };
+        struct lkm_create_options create = { .scope = a->each.c->scope, .label = a->each.c->label, .cipher_library = "sqlcipher" };
         struct lkm *lkm = adoption_lkm(a);
         const char *to = adoption_options(a)->to;
         int r = lkm_load(lkm, to, a->each.c->scope, ret_key);

@@ -5,7 +5,7 @@
 
 #include "client/key.h"
 
-enum { CIPHER_LIBRARY_MAX = 32 };
+enum { CIPHER_LIBRARY_MAX = 32, LABEL_MAX = 64 };
 
 /* ---- records ---- */
 
@@ -262,6 +262,7 @@ static int record_create(struct lkm *lkm, const char *database_path, const struc
                 request.create.cipher_library = text_or_none(o->cipher_library);
                 request.create.cipher_compatibility = (uint8_t)o->cipher_compatibility;
                 request.create.page_size = o->page_size;
+                request.create.label = text_or_none(o->label);
         }
         r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);
         if (r)
@@ -280,7 +281,7 @@ int lkm_initialize(struct lkm *lkm, const char *database_path, const struct lkm_
         if (r)
                 return r;
         if (!ret_key ||
-            (options && (options->cipher_compatibility > UINT8_MAX ||
+            (options && (options->cipher_compatibility > UINT8_MAX || (options->label && strlen(options->label) > LABEL_MAX) ||
                          (options->cipher_library && strlen(options->cipher_library) > CIPHER_LIBRARY_MAX))))
                 return error_set_default(lkm, LKM_E_ARGUMENT);
         r = database_record_read(lkm, database_path, &existing);

@@ -127,7 +127,8 @@ struct lkm_create_options {
         const char *cipher_library;    /* library that will write the database, "sqlcipher"; at most 32 bytes */
         uint32_t cipher_compatibility; /* its major format version, 3 or 4; at most 255 */
         uint32_t page_size;            /* bytes */
-        uint64_t reserved[4];          /* 0 */
+        const char *label;             /* name of the database for people, in its record and in the audit log; at most 64 bytes */
+        uint64_t reserved[3];          /* 0 */
 };
 
 /**

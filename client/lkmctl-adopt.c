@@ -43,6 +43,8 @@ static int import(struct adoption *a)
 
         if (a->each.c->scope)
                 request.import.scope = bytes_from_string(a->each.c->scope);
+        if (a->each.c->label)
+                request.import.label = bytes_from_string(a->each.c->label);
         if (keyfile_path(&path, a->database) < 0)
                 return error_set_default(lkm, LKM_E_NO_MEMORY);
         r = connection_call(lkm, &request, MESSAGE_RECORD, &answer);

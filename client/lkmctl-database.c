@@ -14,7 +14,7 @@ static void key_freep(struct lkm_key **key)
 
 int command_create(struct ctl *c)
 {
-        const struct lkm_create_options options = { .scope = c->scope };
+        const struct lkm_create_options options = { .scope = c->scope, .label = c->label };
         _cleanup_(key_freep) struct lkm_key *key = NULL;
         struct lkm_key_info info;
         char id[UUID_TEXT_LENGTH + 1];
@@ -102,7 +102,8 @@ int command_get(struct ctl *c)
 static const struct {
         const char *label, *member;
 } check_lines[] = {
-        { "database id", "database_id" },   { "scope", "scope" },        { "record format", "format" },
+        { "database id", "database_id" },   { "scope", "scope" },        { "label", "label" },
+        { "record format", "format" },
         { "current version", "version" },   { "verified", "verified" },  { "outdated", "outdated" },
         { "rotation due", "rotation_due" }, { "served stale", "stale" },
 };

@@ -5,6 +5,7 @@
 
 #include "client/lkmctl.h"
 
+#define LABEL_MAX 64
 #define SECONDS_MAX 3600
 #define HELP_MAX 512 /* of the sentence about an option */
 #define LINES_MAX 1000000
@@ -28,7 +29,8 @@ enum option_bit {
         OPTION_LINES = 2048,
         OPTION_AS = 4096,
         OPTION_UNIT = 8192,
-        OPTION_ALWAYS = 16384,
+        OPTION_LABEL = 16384,
+        OPTION_ALWAYS = 32768,
 };
 
 static const struct command {
@@ -41,7 +43,7 @@ static const struct command {
 } commands[] = {
         { "status", "", "state of the daemon; for administrators", 0, 0, 0, command_status, .admin = true },
         { "list", "", "cached keys, never their bytes; for administrators", 0, 0, 0, command_list, .admin = true },
-        { "create", "DB", "make the key of a new database: DB.key", OPTION_SCOPE, 1, 1, command_create },
+        { "create", "DB", "make the key of a new database: DB.key", OPTION_SCOPE | OPTION_LABEL, 1, 1, command_create },
         { "get", "DB", "write the key of a database to a pipe or file", OPTION_SCOPE | OPTION_FORMAT | OPTION_FORCE | OPTION_VERSION,
           1, 1, command_get },
         { "sqlcipher", "DB [-- ARGUMENT…]", "open the sqlcipher shell, already keyed", OPTION_SCOPE, 1, INT_MAX,
@@ -61,7 +63,7 @@ static const struct command {
           command_purge, true },
         { "rewrap", "DB…", "wrap the keys anew under the newest versions of their KEKs", 0, 1, INT_MAX, command_rewrap, true },
         { "rekek", "DB…", "wrap the keys under the KEKs that their scope has now", 0, 1, INT_MAX, command_rekek, true },
-        { "adopt", "DB", "make a database of your own one of lkm's", OPTION_SCOPE | OPTION_ADOPT | OPTION_TO, 1, 1, command_adopt, true },
+        { "adopt", "DB", "make a database of your own one of lkm's", OPTION_SCOPE | OPTION_LABEL | OPTION_ADOPT | OPTION_TO, 1, 1, command_adopt, true },
         { "salvage", "DB", "which key each page fits; --to: put them together under one", OPTION_TO, 1, 1, command_salvage, true },
         { "kek list", "", "the KEKs, and whether they can be used; for administrators", 0, 0, 0, command_kek_list, .admin = true },
         { "kek check", "NAME", "use a KEK for all that lkm needs of it; for administrators", 0, 1, 1, command_kek_check, .admin = true },
@@ -79,6 +81,7 @@ static const struct {
 } options[] = {
         { "scope", "NAME", "scope of a new key; refuse a key of another one; audit: records about it", OPTION_SCOPE },
         { "format", "FORMAT", "of the key: raw, hex (default) or pragma (x'…'); of the audit log: json (default) or csv", OPTION_FORMAT },
+        { "label", "TEXT", "what people call the database, for its record and the audit log", OPTION_LABEL },
         { "force", NULL, "get: write the key to a terminal too; purge: do not ask", OPTION_FORCE },
         { "id", "UUID", "database id instead of a path; for administrators", OPTION_ID },
         { "as", "USER", "for whom, in all of his groups; for administrators", OPTION_AS },
@@ -217,6 +220,14 @@ static int parse_version(uint32_t *ret_version, const char *text)
         return EXIT_CODE_OK;
 }
 
+static int parse_label(const char **ret_label, const char *text)
+{
+        if (!*text || strlen(text) > LABEL_MAX || !bytes_is_text(bytes_from_string(text)))
+                return ctl_refuse(EXIT_CODE_USAGE, "--label takes 1 to %d bytes of UTF-8 text, without control characters", LABEL_MAX);
+        *ret_label = text;
+        return EXIT_CODE_OK;
+}
+
 /* Keep the value of an option of `adopt`. */
 static int take_adopt_option(struct ctl_adopt *o, const char *name, const char *value)
 {
@@ -282,6 +293,8 @@ static int take_option(struct ctl *c, size_t index, const char *value)
                 return parse_timeout(&c->connect.timeout_msec, value);
         if (strcmp(name, "version") == 0)
                 return parse_version(&c->version, value);
+        if (strcmp(name, "label") == 0)
+                return parse_label(&c->label, value);
         if (strcmp(name, "scope") == 0)
                 c->scope = value;
         else if (strcmp(name, "format") == 0)

@@ -44,7 +44,7 @@ struct ctl {
         struct lkm *lkm; /* connected before a command runs, unless @connects_later */
         struct lkm_options connect;
         bool json, force, due;
-        const char *scope, *format, *id, *as, *unit;
+        const char *scope, *format, *id, *as, *unit, *label;
         uint32_t version;      /* of a key; 0: not given */
         uint32_t timeout_msec; /* for others to close a database, in commands that rotate; 0: the default */
         int n_arguments;

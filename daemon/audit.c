@@ -42,6 +42,7 @@ static int append(struct audit *a, const struct audit_event *e)
                                    .event = text(e->event),
                                    .connection = e->connection,
                                    .scope = text(e->scope),
+                                   .label = text(e->label),
                                    .version = e->version,
                                    .decision = text(e->decision),
                                    .reason = text(e->reason),

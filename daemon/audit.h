@@ -23,6 +23,7 @@ struct audit_event {
         uint64_t connection;
         const char *scope;
         const uint8_t *database_id;
+        const char *label;    /* of the database */
         uint32_t version;
         const char *decision; /* "allow" or "deny" */
         const char *reason;   /* rule, or error name */

@@ -201,6 +201,7 @@ static struct cache_entry *cache_add(struct cache *c, const struct cache_item *i
         memcpy(entry->digest, item->digest, CACHE_DIGEST_SIZE);
         memcpy(entry->database_id, item->database_id, UUID_SIZE);
         snprintf(entry->scope, sizeof(entry->scope), "%s", item->scope);
+        snprintf(entry->label, sizeof(entry->label), "%s", item->label);
         entry->version = item->version;
         entry->pending = item->pending;
         entry->cipher = item->cipher;

@@ -34,6 +34,7 @@ struct cache_entry {
         uint32_t version, pending;  /* pending: of a rotation that has not ended, 0 = none */
         bool refreshing; /* a flight renews it */
         char scope[SCOPE_NAME_MAX + 1];
+        char label[RECORD_LABEL_MAX + 1]; /* "" = none */
         struct record_cipher cipher;
         uint64_t rotated_wall_usec; /* when the current version began */
         uint64_t unwrapped_at_usec;
@@ -83,6 +84,7 @@ struct cache_item {
         const uint8_t *database_id;
         uint32_t version, pending;
         const char *scope;
+        const char *label; /* "" = none */
         struct record_cipher cipher;
         uint64_t rotated_wall_usec, rotation_due_usec;
         struct secret *key;

@@ -163,6 +163,7 @@ static json_t *json_versions(size_t n, const struct record_version *versions)
 struct record_head {
         const uint8_t *database_id;
         const char *scope;
+        const char *label; /* "" = none */
         struct record_cipher cipher;
         const struct pairs *encryption_context;
         uint64_t created_at_usec, rotated_at_usec;
@@ -176,8 +177,8 @@ static json_t *record_build(const struct record_head *h, size_t n, const struct 
         while (current->state != RECORD_STATE_CURRENT)
                 current++;
         uuid_format(id, h->database_id);
-        return json_pack("{s:i, s:s, s:s, s:{s:s, s:i, s:I}, s:o, s:s, s:I, s:o, s:o, s:o, s:s, s:o}", "format", 2, "database_id", id,
-                         "scope", h->scope, "cipher", "library", h->cipher.library, "compatibility", (int)h->cipher.compatibility,
+        return json_pack("{s:i, s:s, s:s, s:s*, s:{s:s, s:i, s:I}, s:o, s:s, s:I, s:o, s:o, s:o, s:s, s:o}", "format", 2, "database_id", id,
+                         "scope", h->scope, "label", *h->label ? h->label : NULL, "cipher", "library", h->cipher.library, "compatibility", (int)h->cipher.compatibility,
                          "page_size", (json_int_t)h->cipher.page_size, "encrypted_dek",
                          json_blob(current->wraps[0].wrapped, current->wraps[0].n_wrapped), "kek_id", current->wraps[0].kek_id,
                          "version", (json_int_t)current->number, "created_at", json_date(h->created_at_usec), "rotated_at",
@@ -216,7 +217,7 @@ static int record_text(char **ret_text, size_t *ret_n, const struct record_head 
 
 int record_new_text(char **ret_text, size_t *ret_n, const struct record_template *t, struct secret *key)
 {
-        struct record_head head = { .database_id = t->database_id, .scope = t->scope, .cipher = t->cipher,
+        struct record_head head = { .database_id = t->database_id, .scope = t->scope, .label = t->label, .cipher = t->cipher,
                                     .encryption_context = t->encryption_context, .created_at_usec = t->created_at_usec,
                                     .rotated_at_usec = t->rotated_at_usec };
         struct record_version version = { .number = t->version, .state = RECORD_STATE_CURRENT,
@@ -300,7 +301,7 @@ void record_versions_end(struct record_version *versions, size_t n, bool commit,
 int record_next_text(char **ret_text, size_t *ret_n, const struct record *r, const struct record_next *next, struct secret *key)
 {
         _cleanup_(freep) struct record_version *versions = calloc(next->n_versions, sizeof(*versions));
-        struct record_head head = { .database_id = r->database_id, .scope = r->scope, .cipher = r->cipher,
+        struct record_head head = { .database_id = r->database_id, .scope = r->scope, .label = r->label, .cipher = r->cipher,
                                     .encryption_context = &r->encryption_context, .created_at_usec = r->created_at_usec,
                                     .rotated_at_usec = next->rotated_at_usec };
         int result = 0;

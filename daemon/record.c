@@ -283,7 +283,7 @@ static bool mirror_fits(const struct record_version *current, const struct recor
 static int parse_identity(struct record *r, json_t *root, const char **why)
 {
         const char *id = get_string(root, "database_id", UUID_TEXT_LENGTH, why);
-        const char *scope = get_string(root, "scope", SCOPE_NAME_MAX, why), *mac;
+        const char *scope = get_string(root, "scope", SCOPE_NAME_MAX, why), *label, *mac;
         uint8_t digest[BASE64_LENGTH(sizeof(r->mac)) / 4 * 3];
         size_t n;
 
@@ -292,6 +292,12 @@ static int parse_identity(struct record *r, json_t *root, const char **why)
         if (!scope || !*scope)
                 return *why = "scope", RECORD_E_DAMAGED;
         snprintf(r->scope, sizeof(r->scope), "%s", scope);
+        if (json_object_get(root, "label")) {
+                label = get_string(root, "label", RECORD_LABEL_MAX, why);
+                if (!label || !*label || !bytes_is_text(bytes_from_string(label)))
+                        return *why = "label", RECORD_E_DAMAGED;
+                snprintf(r->label, sizeof(r->label), "%s", label);
+        }
         mac = get_string(root, "mac", BASE64_LENGTH(sizeof(r->mac)), why);
         if (!mac || base64_parse(digest, &n, mac, strlen(mac)) < 0 || n != sizeof(r->mac))
                 return *why = "mac", RECORD_E_DAMAGED;
@@ -308,7 +314,7 @@ static int parse_format_2(struct record *r, json_t *root, const char **why)
         uint32_t version;
         int result;
 
-        if (!members_are(root, members, why))
+        if (!members_may_be(root, members, (const char *const[]){ "label", NULL }, why))
                 return RECORD_E_DAMAGED;
         result = parse_identity(r, root, why);
         if (result == 0)

@@ -13,7 +13,7 @@
 #include "common/secret.h"
 #include "proto/frame.h"
 
-enum { RECORD_VERSIONS_MAX = 64, RECORD_WRAPS_MAX = 8 };
+enum { RECORD_VERSIONS_MAX = 64, RECORD_WRAPS_MAX = 8, RECORD_LABEL_MAX = 64 };
 
 enum record_state { RECORD_STATE_PENDING, RECORD_STATE_CURRENT, RECORD_STATE_RETIRED, RECORD_STATE_DESTROYED };
 
@@ -52,6 +52,7 @@ struct record {
         unsigned format; /* 1 or 2 */
         uint8_t database_id[UUID_SIZE]; /* zero in format 1 */
         char scope[SCOPE_NAME_MAX + 1]; /* "" in format 1 */
+        char label[RECORD_LABEL_MAX + 1]; /* what people call the database; "" = it has none */
         struct record_cipher cipher;
         uint64_t created_at_usec, rotated_at_usec; /* wall; rotated_at 0 = never */
         struct pairs encryption_context; /* the user's pairs, sorted */
@@ -95,6 +96,7 @@ int record_verify(const struct record *r, struct secret *current_key);
 struct record_template {
         const uint8_t *database_id;
         const char *scope;
+        const char *label; /* "" = none */
         struct record_cipher cipher;
         const struct pairs *encryption_context; /* the user's pairs */
         uint64_t created_at_usec;
@@ -113,7 +115,7 @@ struct record_next {
         const struct record_version *versions; /* ascending numbers; exactly one current, at most one pending, which is the last */
         uint64_t rotated_at_usec;              /* wall; 0 = never */
 };
-/** record_next_text() - the text of the record that follows @r: the same database, scope, cipher and context, other versions.
+/** record_next_text() - the text of the record that follows @r: the same database, scope, label, cipher and context, other versions.
  *  @key: of the version that is current in @next, which signs. Where the limits need it, the oldest destroyed versions are left out; not the
  *  last version, whose number tells the next one. With a pending version there is room to commit and to abort it too.
  *  Return: as record_new_text(); -EMSGSIZE when the limits do not allow it. */

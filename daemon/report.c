@@ -163,8 +163,8 @@ int report_check(struct request *r)
         for (size_t i = 0; i < r->record->n_versions; i++)
                 json_array_append_new(versions, report_version(&r->record->versions[i]));
         uuid_format(id, r->record->database_id);
-        return request_report(r, json_pack("{s:s, s:s, s:i, s:I, s:o, s:b, s:b, s:b}", "database_id", id, "scope",
-                                           r->record->scope, "format", (int)r->record->format, "version",
+        return request_report(r, json_pack("{s:s, s:s, s:s*, s:i, s:I, s:o, s:b, s:b, s:b}", "database_id", id, "scope",
+                                           r->record->scope, "label", *r->record->label ? r->record->label : NULL, "format", (int)r->record->format, "version",
                                            (json_int_t)record_current(r->record)->number, "versions", versions, "rotation_due", due,
                                            "verified", true, "stale", r->stale));
 }

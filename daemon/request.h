@@ -55,6 +55,7 @@ struct request {
         struct record *record; /* parsed, when it had to be */
         uint8_t digest[CACHE_DIGEST_SIZE];
         struct record_cipher cipher;
+        char label[RECORD_LABEL_MAX + 1]; /* of a database to be: "" = none */
         struct cache_entry *entry; /* fresh or stale; borrowed, valid only while no event runs; @kept after that */
         struct cache_entry *kept;  /* owned copy, without the key, of a request that waits until its line is durable */
         uint64_t audit_sequence;   /* the line it waits for */

@@ -102,6 +102,7 @@ int stage_store(struct request *r)
                                                       .version = f->version,
                                                       .pending = pending ? pending->number : 0,
                                                       .scope = f->record->scope,
+                                                      .label = f->record->label,
                                                       .cipher = f->record->cipher,
                                                       .rotated_wall_usec = record_current(f->record)->created_at_usec });
 }
@@ -112,6 +113,7 @@ int stage_store_new(struct request *r)
         struct flight *f = r->flight;
         struct record_template t = { .database_id = f->database_id,
                                      .scope = r->scope->name,
+                                     .label = r->label,
                                      .cipher = r->cipher,
                                      .encryption_context = &r->scope->encryption_context,
                                      .created_at_usec = r->record ? r->record->created_at_usec : clock_wall_usec(),
@@ -120,7 +122,7 @@ int stage_store_new(struct request *r)
                                      .n_wraps = f->n_wraps,
                                      .wraps = f->wraps };
         struct cache_item item = { .digest = r->digest, .database_id = f->database_id, .version = f->version,
-                                   .scope = r->scope->name, .cipher = r->cipher, .origin = f->origin };
+                                   .scope = r->scope->name, .label = r->label, .cipher = r->cipher, .origin = f->origin };
         int error = record_new_text(&r->text, &r->n_text, &t, r->key);
 
         secret_wipe_stack();

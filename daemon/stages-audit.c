@@ -13,6 +13,7 @@ struct audit_event request_event(const struct request *r, const char *name)
                 event.scope = r->scope->name;
         if (r->entry) {
                 event.database_id = r->entry->database_id;
+                event.label = r->entry->label;
                 event.version = r->entry->version;
                 request_event_origin(&event, r->entry->origin);
         }

@@ -125,7 +125,7 @@ int stage_store_next(struct request *r)
         const struct change *c = r->change;
         struct record_next next = { .n_versions = c->n_next, .versions = c->next, .rotated_at_usec = c->rotated_at_usec };
         const struct record_version *current = c->next, *last = &c->next[c->n_next - 1];
-        struct cache_item item = { .digest = r->digest, .database_id = c->record->database_id, .scope = c->record->scope,
+        struct cache_item item = { .digest = r->digest, .database_id = c->record->database_id, .scope = c->record->scope, .label = c->record->label,
                                    .cipher = c->record->cipher };
         int error;
 
@@ -159,6 +159,7 @@ int stage_audit_change(struct request *r)
                 return STAGE_DONE;
         event = request_event(r, change_text(c->kind));
         event.database_id = c->record->database_id;
+        event.label = c->record->label;
         request_event_origin(&event, c->origin ? c->origin : c->current_origin);
         event.version = c->version ? c->version : record_current(c->record)->number;
         return request_audit(r, &event);

@@ -159,11 +159,17 @@ static void decode_cipher(struct request *r, struct bytes library, uint8_t compa
         r->cipher.page_size = page_size;
 }
 
+static void decode_label(struct request *r, struct bytes label)
+{
+        snprintf(r->label, sizeof(r->label), "%.*s", (int)label.n, label.n ? (const char *)label.data : "");
+}
+
 int stage_decode_create(struct request *r)
 {
         const struct message_create *m = &r->message->create;
 
         decode_cipher(r, m->cipher_library, m->cipher_compatibility, m->page_size);
+        decode_label(r, m->label);
         return decode_scope(r, m->scope);
 }
 
@@ -185,6 +191,7 @@ int stage_decode_import(struct request *r)
         const struct message_import *m = &r->message->import;
 
         decode_cipher(r, m->cipher_library, m->cipher_compatibility, m->page_size);
+        decode_label(r, m->label);
         return decode_scope(r, m->scope);
 }
 

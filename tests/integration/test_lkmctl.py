@@ -122,6 +122,21 @@ class Commands(DaemonCase):
         self.ctl("unlock")
         self.ctl("get", database)
 
+    def test_a_label_stays_with_the_database_and_its_audit_records(self):
+        database, log = self.path("ward.db"), self.path("audit.jsonl")
+        self.ctl("create", "--scope", "medical", "--label", "Ward 3", database)
+        self.ctl("get", database)
+        self.ctl("evict", database)
+        self.ctl("get", database)  # from the record, not from memory
+        self.ctl("rewrap", database)
+        self.assertRegex(self.ctl("check", database), rb"label +Ward 3\n")
+        lines = [json.loads(line) for line in self.read(log).splitlines()]
+        self.assertEqual([line["event"] for line in lines if line.get("label") == "Ward 3"], ["create", "release", "release", "release", "rewrap", "check"])
+        shown = lkmctl("audit", "show", "--file", log, "--database", "Ward 3")
+        self.assertEqual(shown.stdout.count(b"Ward 3"), 6, shown.stdout)
+        for label in ("", "x" * 65, "two\nlines"):
+            self.assertIn(b"--label takes", self.ctl("create", "--scope", "medical", "--label", label, self.path("other.db"), status=2))
+
     def test_keks_are_listed_described_and_checked(self):
         rows = self.ctl("kek", "list").decode().splitlines()
         self.assertEqual(re.split(r" {2,}", rows[0]), ["NAME", "TYPE", "USABLE", "SINCE", "KEK ID", "LAST ERROR"])

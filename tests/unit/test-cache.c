@@ -35,7 +35,7 @@ static void teardown(void)
 static struct cache_entry *store(uint8_t name, uint64_t now, const struct cache_times *t)
 {
         uint8_t digest[CACHE_DIGEST_SIZE] = { name, 1, 2, 3, 4, 5, 6, name }, id[UUID_SIZE] = { name };
-        struct cache_item item = { .digest = digest, .database_id = id, .version = 1, .scope = "s" };
+        struct cache_item item = { .digest = digest, .database_id = id, .version = 1, .scope = "s", .label = "" };
         struct cache_entry *entry;
 
         ck_assert_int_eq(secret_new_random(&item.key, 32), 0);

@@ -8,6 +8,7 @@
 static struct secret *key;
 static char *text;
 static size_t n_text;
+static const char *label = "Ward 3, Z\xc3\xbcrich";
 static uint8_t blob[61] = { 1, 2, 3 };
 
 static void build(const char *scope, uint32_t version)
@@ -16,9 +17,9 @@ static void build(const char *scope, uint32_t version)
         struct record_wrap wrap = { .kek_id = kek_id, .wrapped = blob, .n_wrapped = sizeof(blob) };
         struct pairs context = { .n = 1, .pair = { { BYTES_LITERAL("purpose"), BYTES_LITERAL("medical-db") } } };
         uint8_t id[UUID_SIZE] = { 9, 8, 7 };
-        struct record_template t = { .database_id = id, .scope = scope, .cipher = { "sqlcipher", 4, 4096 },
-                                     .encryption_context = &context, .created_at_usec = UINT64_C(1700000000000000),
-                                     .version = version, .n_wraps = 1, .wraps = &wrap };
+        struct record_template t = { .database_id = id, .scope = scope, .label = label, .cipher = { "sqlcipher", 4, 4096 },
+                                     .encryption_context = &context, .created_at_usec = UINT64_C(1700000000000000), .version = version,
+                                     .n_wraps = 1, .wraps = &wrap };
 
         free(text);
         ck_assert_int_eq(record_new_text(&text, &n_text, &t, key), 0);
@@ -56,11 +57,29 @@ START_TEST(what_was_written_parses_and_verifies)
         ck_assert_int_eq(record_parse(&r, (struct bytes){ (uint8_t *)text, n_text }, &why), 0);
         ck_assert_int_eq(record_verify(r, key), 0);
         ck_assert_str_eq(r->scope, "medical");
+        ck_assert_str_eq(r->label, label);
         ck_assert_uint_eq(record_current(r)->number, 1);
         ck_assert_uint_eq(record_current(r)->wraps[0].n_wrapped, sizeof(blob));
         ck_assert_uint_eq(r->cipher.page_size, 4096);
         ck_assert_ptr_eq(record_version_find(r, 0), record_current(r));
         ck_assert_ptr_null(record_version_find(r, 2));
+}
+END_TEST
+
+START_TEST(label_is_short_text_or_is_not_there)
+{
+        static const char *const bad[] = { "0123456789012345678901234567890123456789012345678901234567890123456", "a\nb", "\x1b[2J" };
+        json_t *root = json_loads(text, 0, NULL);
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                _cleanup_(freep) char *dump = (json_object_set_new(root, "label", json_string(bad[i])), json_dumps(root, 0));
+
+                ck_assert_int_eq(judge(dump, strlen(dump)), RECORD_E_DAMAGED);
+        }
+        json_decref(root);
+        label = "";
+        build("medical", 1);
+        ck_assert(!strstr(text, "label") && judge(text, n_text) == 0);
 }
 END_TEST
 
@@ -105,8 +124,7 @@ START_TEST(every_member_edited_in_turn_is_refused)
                 dump = json_dumps(edited, 0);
                 ck_assert_msg(judge(dump, strlen(dump)) > 0, "edited %s passed", member);
                 json_object_del(edited, member);
-                free(dump);
-                dump = json_dumps(edited, 0);
+                dump = (free(dump), json_dumps(edited, 0));
                 ck_assert_msg(judge(dump, strlen(dump)) > 0, "without %s it passed", member);
                 json_decref(edited);
         }
@@ -558,6 +576,7 @@ END_TEST
 int main(void)
 {
         const struct promise all[] = { { what_was_written_parses_and_verifies },
+                                       { label_is_short_text_or_is_not_there },
                                        { another_key_does_not_verify },
                                        { white_space_and_order_of_members_do_not_matter },
                                        { every_member_edited_in_turn_is_refused },
