@@ -9,7 +9,7 @@ import subprocess
 import unittest
 
 from daemons import DaemonCase
-from support import BUILD, CHECK, CREATE, EVICT, EXPLAIN, GET, LIST, LOCK, PING, STATUS, UNLOCK, Client, frame
+from support import BUILD, CHECK, CREATE, EVICT, EXPLAIN, GET, LIST, LOCK, PING, STATUS, UNCONFINED, UNLOCK, Client, frame
 
 # "123 openat(AT_FDCWD, ..." or "<... read resumed>" of strace -f; lines on signals and ends begin otherwise.
 CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed>)(.*)")
@@ -25,7 +25,7 @@ def can_trace():
 
 @unittest.skipIf(os.getuid() != 0, "reading what a process that allows no tracing hands to the kernel needs root")
 @unittest.skipUnless(can_trace(), "strace is not there, or may not trace")
-@unittest.skipIf(os.environ.get("LKM_SANITIZED") or os.environ.get("LKM_TEST_WRAPPER"), "only the program as shipped is looked at")
+@unittest.skipIf(UNCONFINED, "only the program as shipped is looked at")
 class Syscalls(DaemonCase):
     def start_ready(self, name, prefix=()):
         traced = ("strace", "-f", "-qq", "-s", "256", "-o", self.path("trace"))
