@@ -87,7 +87,8 @@ class Restarts(support.Case):
     def test_a_request_whose_session_a_restart_ends_is_answered_by_the_next_daemon(self):
         with RestartingDaemon(self.path("restarting.sock")) as daemon:
             done = lkmctl("--socket", daemon.path, "ping")
-        self.assertEqual((done.returncode, done.stderr, daemon.n_sessions), (0, b"", 3))
+        self.assertEqual((done.returncode, daemon.n_sessions), (0, 3), done.stderr)
+        self.assertNotIn(b"lkmctl: ", done.stderr)  # valgrind may speak there
 
     def test_a_daemon_that_never_answers_is_not_asked_for_ever(self):
         for ends, stops in ((99, 0), (0, 99)):
