@@ -211,4 +211,5 @@ void vault_error_text(char ret_text[VAULT_TEXT_MAX + 1], const char *text)
         while (n > 0 && ret_text[n - 1] == ' ')
                 n--;
         ret_text[n] = '\0';
+        text_clean(ret_text); /* control characters, and a character cut in two by the limit */
 }

@@ -301,6 +301,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
                 greet(&keeper);
         }
         next_id = 0;
+        session_kms_forget();
         n_imported = 0;
         n_record = 0;
         step_connect(&input);

@@ -20,6 +20,7 @@ static enum session_mood mood;
 static uint8_t mood_code;
 static struct bytes mood_garbage;
 static uint32_t n_keys;
+static bool gave_garbage; /* in place of a new key: lkmd cannot know, and hands it out */
 
 /* ---- frames ---- */
 
@@ -82,7 +83,7 @@ bool session_kms_is_key(const uint8_t *key)
         uint8_t expected[KEY_SIZE];
 
         key_make(expected, bytes_get_u32(key + KEY_SIZE - 4));
-        return bytes_get_u32(key + KEY_SIZE - 4) < n_keys && bytes_equal((struct bytes){ key, KEY_SIZE }, (struct bytes){ expected, KEY_SIZE });
+        return gave_garbage || (bytes_get_u32(key + KEY_SIZE - 4) < n_keys && bytes_equal((struct bytes){ key, KEY_SIZE }, (struct bytes){ expected, KEY_SIZE }));
 }
 
 /* The key, not hidden at all, and a sum of the context. */
@@ -206,6 +207,7 @@ static void peer_answer(struct peer *p, struct bytes question)
         n = frame_end(out, n);
         for (size_t i = 0; how == MOOD_GARBAGE && i < mood_garbage.n && 4 + i < n; i++)
                 out[4 + i * 5 % (n - 4)] ^= mood_garbage.data[i];
+        gave_garbage |= how == MOOD_GARBAGE && bytes_get_u16(question.data + 4) == MESSAGE_KMS_GENERATE;
         if (send(p->fd, out, n, MSG_NOSIGNAL) != (ssize_t)n)
                 peer_close(p);
 }
@@ -267,6 +269,11 @@ void session_kms_set_mood(enum session_mood next, uint8_t code, struct bytes gar
         mood = next;
         mood_code = code;
         mood_garbage = garbage;
+}
+
+void session_kms_forget(void)
+{
+        gave_garbage = false;
 }
 
 void session_kms_listen(const char *path)

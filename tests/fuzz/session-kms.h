@@ -18,8 +18,9 @@ void session_kms_set_mood(enum session_mood mood, uint8_t code, struct bytes gar
 /** session_kms_poll() - the descriptors to wait for, at most 8. Return: how many. session_kms_serve() - whatever they have. Return: whether there was something. */
 size_t session_kms_poll(struct pollfd *ret_fds);
 bool session_kms_serve(void);
-/** session_kms_is_key() - whether that is a key which it has made. */
+/** session_kms_is_key() - whether that is a key which it has made; any is since it gave garbage in place of one, until session_kms_forget(). */
 bool session_kms_is_key(const uint8_t *key);
+void session_kms_forget(void);
 
 /** frame_begin() … frame_end(): a frame, written by hand into @frame, which has room for FRAME_ROOM bytes. Return: its length. */
 enum { FRAME_ROOM = 80000 };

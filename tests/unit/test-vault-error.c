@@ -166,6 +166,14 @@ START_TEST(text_of_the_server_is_one_short_line)
                 vault_error_text(text, longest);
                 ck_assert_uint_le(strlen(text), VAULT_TEXT_MAX);
         }
+        *text = '\0';
+        vault_error_text(text, "\x7f" "denied");
+        ck_assert_str_eq(text, "?denied");
+        for (size_t n = 0; n + 2 < sizeof(longest); n += 2)
+                memcpy(longest + n, "\xc3\xbc", 3);
+        *text = '\0';
+        vault_error_text(text, longest + 1); /* no whole character at the limit */
+        ck_assert(bytes_is_text(bytes_from_string(text)));
 }
 END_TEST
 
