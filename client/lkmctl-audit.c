@@ -161,7 +161,7 @@ static void take_head(struct judgement *j)
 {
         char *note = j->note[SOURCE_DAEMON];
         struct bytes hash;
-        uint64_t sequence;
+        uint64_t sequence = 0;
 
         if (!j->log.status)
                 snprintf(note, SHOW_MAX, "not known: %s", j->log.untold ? j->log.untold : "no memory");

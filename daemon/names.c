@@ -73,17 +73,21 @@ static bool line_parse(const char *line, const char *name, uint32_t *ret_id)
 /* Return: 0, NAMES_E_UNKNOWN, or the -errno with which @path cannot be read. */
 static int file_find(const char *path, const char *name, uint32_t *ret_id)
 {
-        _cleanup_(fclosep) FILE *file = fopen(path, "re");
         _cleanup_(freep) char *line = NULL;
+        FILE *file = fopen(path, "re");
         size_t n_allocated = 0;
+        int r = NAMES_E_UNKNOWN;
 
         if (!file)
                 return -errno;
-        while (getline(&line, &n_allocated, file) > 0) {
+        while (r == NAMES_E_UNKNOWN && getline(&line, &n_allocated, file) > 0) {
                 if (line_parse(line, name, ret_id))
-                        return 0;
+                        r = 0;
         }
-        return ferror(file) ? -EIO : NAMES_E_UNKNOWN;
+        if (r != 0 && ferror(file))
+                r = -EIO;
+        fclose(file);
+        return r;
 }
 
 /* ---- the table ---- */

@@ -33,6 +33,11 @@ def not_under_valgrind():
         raise unittest.SkipTest("too slow there for the deadlines of others; test_rekey, test_rotate_protocol and the unit tests look at the memory of rotation")
 
 
+def can_unshare_mounts():
+    """Not in a chroot, whose root is no mount point."""
+    return subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
 # The sandbox of lkmd leaves too little to these: they get the same lkmd without one, from tests/unconfined.
 UNCONFINED = bool(os.environ.get("LKM_SANITIZED") or os.environ.get("LKM_COVERAGE") or "valgrind" in os.environ.get("LKM_TEST_WRAPPER", ""))
 

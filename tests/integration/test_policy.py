@@ -10,7 +10,7 @@ import unittest
 import cgroups
 from cgroups import Cgroup, in_child
 from daemons import DaemonCase, nobody
-from support import BUILD, COMMIT, EXPLAIN, GET, KEY, PURGE, ROTATE, TIMEOUT, Case, Client, command, program, u32
+from support import BUILD, COMMIT, EXPLAIN, GET, KEY, PURGE, ROTATE, TIMEOUT, Case, Client, can_unshare_mounts, command, program, u32
 
 SO_PEERPIDFD = 77
 PROTOCOL, DENIED, VERSION_UNKNOWN = 1, 10, 24
@@ -152,6 +152,7 @@ class Units(PolicyCase):
         self.finish(self.lkmd)  # before its cgroup is removed
 
 
+    @unittest.skipUnless(can_unshare_mounts(), "there can be no namespace of mounts here")
     def test_where_proc_hides_processes_rules_by_unit_match_nobody_and_it_is_said(self):
         self.finish(self.lkmd)
         os.chown(self.directory, nobody().pw_uid, -1)

@@ -180,8 +180,8 @@ static int converse(int fd)
 /* A child with @number in the control group of A or B, and of that uid. Return: as fork(2). */
 static pid_t child_start(pid_t number, bool is_a)
 {
-        struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (__aligned_u64)(unsigned)cgroups[is_a],
-                                   .set_tid = (__aligned_u64)(uintptr_t)&number, .set_tid_size = 1 };
+        struct clone_args args = { .flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)(unsigned)cgroups[is_a],
+                                   .set_tid = (uint64_t)(uintptr_t)&number, .set_tid_size = 1 };
         pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 
         if (pid < 0) {

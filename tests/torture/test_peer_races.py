@@ -10,7 +10,7 @@ from torture import LONG, PROGRAMS, SKIP
 
 import cgroups
 from daemons import DaemonCase
-from support import command
+from support import can_unshare_mounts, command
 from test_policy import kernel_tells_units
 
 ROUNDS = 100000 if LONG else 4000
@@ -41,6 +41,7 @@ class PeerRaces(DaemonCase):
                                groups[0].path, groups[1].path, str(A), str(B), self.path("medical"), self.path("billing"), str(ROUNDS), str(SEED), "--",
                                *command("lkmd", "--config", self.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
 
+    @unittest.skipUnless(can_unshare_mounts(), "there can be no namespace of mounts here")
     def test_nobody_is_taken_for_another(self):
         self.record(b"medical")
         self.record(b"billing")
