@@ -159,9 +159,11 @@ static void ask_keeper(uint16_t number)
         while (keeper.n_done == n_before) {
                 struct pollfd fds[10];
                 size_t n = session_kms_poll(fds);
+                int n_ready;
 
                 fds[n++] = (struct pollfd){ .fd = keeper.fd, .events = POLLIN };
-                check(poll(fds, n, 20000) > 0);
+                n_ready = poll(fds, n, 20000);
+                check(n_ready > 0 || (n_ready < 0 && errno == EINTR)); /* by libFuzzer's own timer */
                 session_kms_serve();
                 client_read(&keeper);
         }
