@@ -113,8 +113,11 @@ class Memory(Hostile):
                     sent = connection.socket.send(question) == len(question)
                 except (BlockingIOError, BrokenPipeError, ConnectionResetError):
                     pass
-            self.assertEqual(len(self.get(client, record)), 32)
-        self.assertEqual(len(self.get(self.client(), record)), 32)
+            try:
+                self.assertEqual(len(self.get(client, record)), 32)
+            except ConnectionError:  # of the same uid, whose share is taken at that moment: it may be sent away, too, and comes again
+                client = self.client()
+        self.assertEqual(len(self.get(client, record)), 32)
         status = self.status(client)
         self.assertLessEqual(status["arena"]["large_used"], status["arena"]["large"] // 2 + 1)
 
