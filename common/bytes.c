@@ -35,8 +35,7 @@ bool bytes_equal(struct bytes a, struct bytes b)
         return bytes_equal_secret(a, b);
 }
 
-/* Length of the UTF-8 sequence at @p (RFC 3629: shortest form, no surrogates, up to U+10FFFF), or 0. */
-static size_t utf8_length(const uint8_t *p, size_t n)
+size_t utf8_length(const uint8_t *p, size_t n)
 {
         uint8_t low = 0x80, high = 0xbf;
         size_t length;

@@ -22,6 +22,9 @@ struct bytes bytes_from_string(const char *text);
 bool bytes_equal(struct bytes a, struct bytes b);
 /** bytes_equal_secret() - constant time for equal lengths; for MACs and digests. */
 bool bytes_equal_secret(struct bytes a, struct bytes b);
+/** utf8_length() - of the UTF-8 sequence at the beginning of @p (RFC 3629: shortest form, no surrogates, up to U+10FFFF), of whose @n bytes there is one at
+ *  least. Return: bytes, or 0 when it is none. */
+size_t utf8_length(const uint8_t *p, size_t n);
 /** bytes_is_text() - valid UTF-8 with no control character (below 0x20, 0x7f). */
 bool bytes_is_text(struct bytes b);
 /** text_clean() - make @text one that bytes_is_text(): '?' in the place of control characters, and of every byte from 0x80 on where it is not UTF-8. */

@@ -82,23 +82,14 @@ int audit_line_check(struct audit_hasher *h, const struct audit_line *line)
 
 /* ---- UTF-8 ---- */
 
-/* The character at the beginning of @text. Return: its bytes; 0 when it is not UTF-8 (RFC 3629), or a NUL. */
+/* The character at the beginning of @text. Return: its bytes; 0 when it is not UTF-8. */
 static size_t utf8_get(uint32_t *ret_character, struct bytes text)
 {
-        static const uint32_t smallest[] = { 0, 1, 0x80, 0x800, 0x10000 };
-        uint8_t first = text.data[0];
-        size_t n = first < 0x80 ? 1 : first >= 0xf0 && first < 0xf8 ? 4 : first >= 0xe0 ? 3 : first >= 0xc0 ? 2 : 0;
-        uint32_t c = n == 1 ? first : first & (0x7fU >> n);
+        size_t n = utf8_length(text.data, text.n);
+        uint32_t c = n == 1 ? text.data[0] : text.data[0] & (0x7fU >> n);
 
-        if (n == 0 || first >= 0xf8 || n > text.n)
-                return 0;
-        for (size_t i = 1; i < n; i++) {
-                if ((text.data[i] & 0xc0) != 0x80)
-                        return 0;
+        for (size_t i = 1; i < n; i++)
                 c = c << 6 | (text.data[i] & 0x3fU);
-        }
-        if (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-                return 0;
         *ret_character = c;
         return n;
 }
